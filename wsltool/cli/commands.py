@@ -1,0 +1,11 @@
+"""Declares every command, in the order of the help page."""
+
+from wsltool.cli import (  # noqa: F401  (importing declares)
+    ingest,
+    select,
+    boxes,
+    baseline,
+    inspect,
+    verify,
+    convert,
+)

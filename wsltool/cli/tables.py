@@ -1,0 +1,76 @@
+"""Results for people: tables on the private stdout; for programs: JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from typing import Any
+
+from wsltool.cli.pipe import is_terminal, write_result
+
+__all__ = ["write_json", "write_store", "write_verdict"]
+
+
+def write_json(found: Any) -> None:
+    """Write a result as JSON; what is not a number becomes null."""
+    write_result(json.dumps(_plain(found), indent=2, ensure_ascii=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_rich(*parts: Any) -> None:
+    """Write rich tables or text: coloured on a terminal, plain text elsewhere."""
+    from rich.console import Console
+
+    text = io.StringIO()
+    width = shutil.get_terminal_size().columns if is_terminal() else 120
+    console = Console(file=text, force_terminal=is_terminal(), width=width, highlight=False)
+    for part in parts:
+        console.print(part)
+    write_result(text.getvalue())
+
+
+def write_store(found: dict[str, Any]) -> None:
+    """Write what `inspect` found."""
+    from rich.table import Table
+    from rich.text import Text
+
+    meta = found["meta"]
+    about = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    about.add_row("store", Text(found["path"]))
+    about.add_row("kind", f"{meta['kind']}, {found['num_images']} images")
+    about.add_row("made by", Text(f"wsltool {meta.get('stage', '?')} {meta.get('version', '')}"))
+    for name, value in meta.get("params", {}).items():
+        about.add_row(f"  --{name.replace('_', '-')}", Text(str(value)))
+    for role, record in meta.get("inputs", {}).items():
+        about.add_row(f"from {role}", Text(str(record.get("path", ""))))
+    if meta.get("limit"):
+        limit = meta["limit"]
+        about.add_row("rows", f"{limit['num_rows']} of {limit['of']} ({limit['how']})")
+    about.add_row("skipped", str(meta.get("skipped", 0)))
+    for name, value in found["attributes"].items():
+        about.add_row(name, Text(str(value)))
+    about.add_row("created", Text(str(meta.get("created", "?"))))
+    about.add_row("digest", Text(str(meta.get("digest", "?"))))
+    arrays = Table("array", "axes", "shape", "dtype", box=None, padding=(0, 2, 0, 0))
+    for name, array in found["arrays"].items():
+        shape = " × ".join(map(str, array["shape"]))
+        arrays.add_row(name, " ".join(array["dims"]), shape, array["dtype"])
+    write_rich(about, "", arrays)
+
+
+def write_verdict(found: dict[str, Any]) -> None:
+    """Write what `verify` found."""
+    problems = found["problems"]
+    verdict = "\n".join(problems) if problems else "ok: schema, every chunk and the digest"
+    write_result(f"{found['path']}: {verdict}\n")

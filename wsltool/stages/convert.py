@@ -1,0 +1,101 @@
+"""Stage ``convert``: the same store in the other container."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Unpack
+
+from wsltool.errors import UsageError
+from wsltool.stages.options import PathLike, RunOptions, Settings
+from wsltool.stages.pack import publish
+from wsltool.stages.plan import Job, claim
+from wsltool.stages.run import rebased
+from wsltool.stores.lineage import fingerprint_store
+from wsltool.stores.open import open_store
+from wsltool.stores.store import Store
+from wsltool.stores.wip import fsync_tree
+from wsltool.stores.write import StoreWriter
+
+__all__ = ["convert"]
+
+_OTHER = {".zarr": ".h5", ".h5": ".zarr"}
+
+
+def convert(input: PathLike, **options: Unpack[RunOptions]) -> Path:
+    """Copy a store into the other container; arrays, digest, id and lineage stay the same.
+
+    Parameters
+    ----------
+    input : path
+        A store of any kind.
+    **options
+        ``output`` (default: the other suffix), ``overwrite`` and ``report`` of
+        `wsltool.stages.options.RunOptions`.
+
+    Returns
+    -------
+    Path
+        The copy.
+
+    Raises
+    ------
+    StoreExistsError
+        Something else stands there.
+    """
+    settings = Settings.of(options)
+    with open_store(Path(input)) as source:
+        output = settings.output or source.path.with_suffix(_OTHER[source.path.suffix])
+        if output.resolve() == source.path.resolve():
+            raise UsageError(f"-o {output}: that is the input itself. Give another name.")
+        inputs = {"source": fingerprint_store(source, output.parent)}
+        job = Job(
+            stage="convert",
+            kind=source.kind,
+            output=output,
+            params={},
+            inputs=inputs,
+            num_rows=len(source),
+            finished_meta=_as_if_converted,
+        )
+        held, work = claim(job, overwrite=settings.overwrite)
+        settings.report.announce(output)
+        if work is not None:
+            scratch = work.scratch(output.suffix)
+            _copy(source, scratch, output.parent)
+            publish(scratch, output, source.meta.get("id", held["id"]))
+            work.remove()
+        return output
+
+
+def _as_if_converted(path: Path) -> dict[str, Any]:
+    """Return what a finished output of `convert` from an equal store would record."""
+    with open_store(path) as store:
+        source = {"id": store.meta.get("id"), "digest": store.meta.get("digest")}
+        return {
+            "stage": "convert",
+            "kind": store.kind,
+            "revision": 1,
+            "params": {},
+            "limit": None,
+            "id": store.meta.get("id"),
+            "inputs": {"source": source},
+        }
+
+
+def _copy(source: Store, scratch: Path, folder: Path) -> None:
+    writer = StoreWriter(scratch, source.kind)
+    for name in source.known_names:
+        writer.create(name, source.shape(name), source.dtype(name))
+        for values in source.blocks(name):
+            writer.append(name, values)
+    old = source.path.parent
+    meta = dict(source.meta)
+    meta["inputs"] = {
+        role: record | {"path": rebased(record["path"], old, folder)}
+        for role, record in meta.get("inputs", {}).items()
+    }
+    attributes = {name: v for name, v in source.attributes.items() if name != "wsltool"}
+    if "root" in attributes:
+        attributes["root"] = rebased(attributes["root"], old, folder)
+    writer.finish(meta, attributes)
+    fsync_tree(scratch)

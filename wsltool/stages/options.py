@@ -1,0 +1,165 @@
+"""The options that every stage shares, and what follows from them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple, TypedDict
+
+from wsltool.errors import BadImageError, UsageError
+from wsltool.stages.report import Reporter
+
+__all__ = [
+    "PathLike",
+    "RunOptions",
+    "Settings",
+    "Shard",
+    "TorchOptions",
+    "check_range",
+    "parse_shard",
+]
+
+PathLike = str | os.PathLike[str]
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of every stage that writes a store.
+
+    ``output`` (default: the input's stem plus the stage's word), ``overwrite`` (replace
+    what differs), ``shard`` (``"I/N"`` or ``"slurm"``), ``limit`` (the first N rows),
+    ``on_bad`` (``"stop"`` or ``"skip"``), ``report`` (who hears of progress and warnings).
+    """
+
+    output: PathLike | None
+    overwrite: bool
+    shard: str | None
+    limit: int | None
+    on_bad: Literal["stop", "skip"]
+    report: Reporter
+
+
+class TorchOptions(RunOptions, total=False):
+    """`RunOptions` and those of stages that compute with torch.
+
+    ``device`` (``"auto"``, ``"cpu"``, ``"cuda:0"``…), ``batch_size``, ``workers``
+    (processes that read pictures), ``precision`` (``float32``, ``tf32``, ``bf16``, ``fp16``).
+    """
+
+    device: str
+    batch_size: int
+    workers: int | None
+    precision: str
+
+
+def check_range(
+    option: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = True,
+) -> None:
+    """Raise UsageError unless `value` lies between `low` and `high`; NaN never does."""
+    inside = (low < value if open_low else low <= value) and (
+        value < high if open_high else value <= high
+    )
+    if not inside:
+        brackets = ("(["[not open_low], ")]"[not open_high])
+        raise UsageError(
+            f"{option} must be in {brackets[0]}{low}, {high}{brackets[1]}, got {value}."
+        )
+
+
+class Shard(NamedTuple):
+    """Place of a process among several that share the blocks of one store."""
+
+    index: int
+    count: int
+
+
+def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -> Shard:
+    """Return the place among shards: ``I/N`` with 0 <= I < N, or from SLURM's job array.
+
+    Raises
+    ------
+    UsageError
+        Malformed, out of range, no job array around, or an array with gaps.
+    """
+    if text is None:
+        return Shard(0, 1)
+    if text == "slurm":
+        return _slurm_shard(environment)
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise UsageError(
+            f'--shard must be I/N with 0 <= I < N, or slurm, got "{text}". For 4 processes: '
+            "0/4, 1/4, 2/4 and 3/4."
+        )
+    return Shard(int(match[1]), int(match[2]))
+
+
+def _slurm_shard(environment: Mapping[str, str]) -> Shard:
+    names = ("ID", "MIN", "MAX", "STEP", "COUNT")
+    try:
+        task, low, high, step, count = (int(environment[f"SLURM_ARRAY_TASK_{n}"]) for n in names)
+    except (KeyError, ValueError):
+        raise UsageError(
+            "--shard slurm: there is no SLURM job array around this process "
+            "(SLURM_ARRAY_TASK_ID, _MIN, _MAX, _STEP, _COUNT). Start it with sbatch --array, "
+            "or pass --shard I/N."
+        ) from None
+    if (high - low) // step + 1 != count or (task - low) % step:
+        raise UsageError(
+            f"--shard slurm: the job array has gaps ({count} tasks between {low} and {high}, "
+            f"step {step}), so shares would be left out. Submit all tasks of the array, or pass "
+            "--shard I/N."
+        )
+    return Shard((task - low) // step, count)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`RunOptions` with defaults filled in and checked."""
+
+    output: Path | None = None
+    overwrite: bool = False
+    shard: Shard = Shard(0, 1)
+    limit: int | None = None
+    on_bad: Literal["stop", "skip"] = "stop"
+    report: Reporter = field(default_factory=Reporter)
+
+    @classmethod
+    def of(cls, options: RunOptions | TorchOptions) -> Settings:
+        """Check the options and fill in the defaults.
+
+        Raises
+        ------
+        UsageError
+            An option is out of its range.
+        """
+        limit = options.get("limit")
+        if limit is not None and limit < 1:
+            raise UsageError(f"--limit must be at least 1, got {limit}.")
+        on_bad = options.get("on_bad", "stop")
+        if on_bad not in ("stop", "skip"):
+            raise UsageError(f'--on-bad must be stop or skip, got "{on_bad}".')
+        output = options.get("output")
+        return cls(
+            output=None if output is None else Path(output),
+            overwrite=options.get("overwrite", False),
+            shard=parse_shard(options.get("shard")),
+            limit=limit,
+            on_bad=on_bad,
+            report=options.get("report") or Reporter(),
+        )
+
+    def bad_row(self, place: str, error: BadImageError) -> str:
+        """Return the note of a row that is left out, or raise if bad rows stop the stage."""
+        if self.on_bad == "stop":
+            raise error.where(place) from error
+        self.report.warn(f"{place}: {error} Left out.")
+        return str(error)

@@ -1,0 +1,173 @@
+"""The stage runner: plan, parts, pack, publish, shards. The only copy.
+
+A stage hands over a `Job` and a function that computes blocks; everything that makes the
+same command safe to run twice, in pieces, or side by side is here (DESIGN of the pipe and
+of shards: ``docs/decisions/runner.md``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wsltool.errors import StoreError
+from wsltool.stages.options import PathLike, Settings
+from wsltool.stages.pack import pack, publish
+from wsltool.stages.plan import Job, claim, output_for
+from wsltool.stores.lineage import fingerprint_store
+from wsltool.stores.open import open_store
+from wsltool.stores.store import Store
+from wsltool.stores.wip import WorkInProgress
+
+__all__ = ["Block", "Compute", "Rows", "limited", "open_input", "rebased", "row_job", "run"]
+
+Array = np.ndarray[Any, Any]
+Rows = dict[str, Array]
+
+
+class Block(NamedTuple):
+    """One block of a plan: its number and the rows ``start:stop``."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self.stop - self.start
+
+
+Compute = Callable[[list[Block]], Iterable[Rows]]
+"""Given the blocks to do, yields the rows of each in the same order.
+
+Rows are arrays by name; of a ragged axis, the values of all rows one after another, and
+under the name of its offsets the *counts* of each row.
+"""
+
+
+def open_input(path: PathLike, kind: str, reader: str) -> Store:
+    """Open the input of the stage `reader`, which must be of `kind`."""
+    return open_store(Path(path)).require(kind, reader, _HINTS[kind])
+
+
+_HINTS = {
+    "images": "Run first: wsltool ingest …",
+    "maps": "Run first: wsltool cam --model … IMAGES",
+    "boxes": "Run first: wsltool boxes MAPS",
+}
+
+
+def limited(source: Store, limit: int | None) -> tuple[int, dict[str, Any] | None]:
+    """Return how many rows are used and the record of why not all of the data set are."""
+    held: dict[str, Any] | None = source.meta.get("limit")
+    rows = len(source)
+    if limit is None or limit >= rows:
+        return rows, held
+    return limit, {"how": "limit", "num_rows": limit, "of": held["of"] if held else rows}
+
+
+def row_job(settings: Settings, stage: str, kind: str, source: Store, **more: Any) -> Job:
+    """Return the job of a stage that makes rows of output from rows of `source`.
+
+    The output's name, its number of rows and the lineage (the input under its kind, and the
+    images behind it) follow from `source`; `more` are further fields of `Job`, and take
+    the place of these.
+    """
+    output = settings.output or output_for(source.path, stage)
+    num_rows, limit = limited(source, settings.limit)
+    inputs = {source.kind: fingerprint_store(source, output.parent)}
+    inputs |= inherited(source, output.parent)
+    found = {"num_rows": num_rows, "limit": limit} | more
+    found["inputs"] = inputs | more.get("inputs", {})
+    found["fixed"] = {"class_name": source.whole("class_name")} | more.get("fixed", {})
+    return Job(stage=stage, kind=kind, output=output, **found)
+
+
+def inherited(source: Store, folder: Path) -> dict[str, Any]:
+    """Return the records of the inputs behind `source`, with paths relative to `folder`."""
+    found = {}
+    for role, record in source.meta.get("inputs", {}).items():
+        if record.get("kind") in ("images", "maps") and role == record["kind"] != source.kind:
+            found[role] = record | {"path": rebased(record["path"], source.path.parent, folder)}
+    return found
+
+
+def rebased(path: str, old: Path, new: Path) -> str:
+    """Return a path that was relative to the folder `old` relative to the folder `new`."""
+    return Path(os.path.relpath((old / path).resolve(), new.resolve())).as_posix()
+
+
+def run(job: Job, compute: Compute, settings: Settings) -> Path:
+    """Make the output of a job, or this shard's share of it; return its path.
+
+    Raises
+    ------
+    StoreExistsError
+        Something else stands at the output's name.
+    WslError
+        Whatever `compute` raises; blocks committed before stay.
+    """
+    held, work = claim(job, overwrite=settings.overwrite)
+    settings.report.announce(job.output)
+    if work is None:
+        settings.report.note(f"{job.output}: finished already, left alone.")
+        settings.report.skipped(int(held.get("skipped", 0)))
+        return job.output
+    num_skipped = 0
+    try:
+        num_skipped = _compute_share(job, held, work, compute, settings)
+        missing = work.missing(int(held["num_blocks"]))
+        if missing:
+            settings.report.note(
+                f"{job.output}: this share is done, {len(missing)} of {held['num_blocks']} "
+                "blocks of other shards are missing."
+            )
+        else:
+            publish(pack(job, held, work), job.output, held["id"])
+    except FileNotFoundError:
+        if _published_skips(job.output, held["id"]) is None:
+            raise  # else another shard published and took the work folder away
+    published = _published_skips(job.output, held["id"])
+    if published is not None:
+        work.remove()
+    settings.report.skipped(num_skipped if published is None else published)
+    return job.output
+
+
+def _compute_share(
+    job: Job, held: dict[str, Any], work: WorkInProgress, compute: Compute, settings: Settings
+) -> int:
+    """Compute and commit this shard's missing blocks; return how many rows it skipped."""
+    blocks = list(_missing_blocks(held, work, settings))
+    num_rows, num_skipped = sum(block.num_rows for block in blocks), 0
+    if not blocks:
+        return 0
+    with settings.report.progress(job.stage, num_rows, "images") as advance:
+        for block, rows in zip(blocks, compute(blocks), strict=True):
+            work.commit(block.index, rows)
+            num_skipped += int((rows["image_status"] == 1).sum())
+            advance(block.num_rows)
+    return num_skipped
+
+
+def _missing_blocks(
+    held: dict[str, Any], work: WorkInProgress, settings: Settings
+) -> Iterator[Block]:
+    rows, total = int(held["rows_per_block"]), int(held["num_rows"])
+    for index in work.missing(int(held["num_blocks"])):
+        if index % settings.shard.count == settings.shard.index:
+            yield Block(index, index * rows, min(total, (index + 1) * rows))
+
+
+def _published_skips(output: Path, expected_id: str) -> int | None:
+    """Return how many images the published output skipped; None if it is not published."""
+    try:
+        with open_store(output) as store:
+            return int(store.meta["skipped"]) if store.meta.get("id") == expected_id else None
+    except StoreError:
+        return None

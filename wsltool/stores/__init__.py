@@ -1,0 +1,1 @@
+"""The only room with zarr and h5py: schema, open, write, verify, lineage."""

@@ -1,0 +1,117 @@
+"""Store schema, version 1: which arrays each kind of store holds.
+
+The page for people is ``docs/stores/v1.md``; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["FORMAT", "KINDS", "RAGGED", "ArraySpec", "StringArray", "string_array"]
+
+FORMAT = 1
+
+StringArray = np.ndarray[Any, np.dtypes.StringDType]
+
+
+def string_array(values: Any) -> StringArray:
+    """Return `values` as a one-dimensional array of variable-length UTF-8 strings."""
+    return np.array(values, dtype=np.dtypes.StringDType()).reshape(-1)
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """What the schema says of one array.
+
+    Attributes
+    ----------
+    dims : tuple of str
+        Names of the axes. The first one says how the array is cut into rows: ``image``
+        (one row an image), ``image_edge`` (offsets of ragged rows), a ragged axis such as
+        ``box``, or anything else (a fixed array, written whole).
+    dtypes : tuple of str
+        What may stand there; the first is what is written unless a stage asks otherwise.
+    required : bool
+        Whether every store of the kind that wsltool writes holds it.
+    fill : int or float
+        What pads the trailing axes where blocks differ in size (fewer slots, smaller grid).
+    raw : bool
+        Already compressed bytes: stored uncompressed, with crc32c.
+    """
+
+    dims: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    required: bool = True
+    fill: float = 0
+    raw: bool = False
+
+
+# Every ragged axis, the array of offsets that cuts it into images, by kind.
+RAGGED: dict[str, dict[str, str]] = {
+    "images": {"box": "box_start", "mask": "mask_start", "n": "byte_start"},
+    "maps": {},
+    "boxes": {"box": "box_start"},
+}
+
+
+def _spec(dims: str, dtypes: str, *, required: bool = True, **more: Any) -> ArraySpec:
+    return ArraySpec(tuple(dims.split()), tuple(dtypes.split()), required, **more)
+
+
+_IMAGE_ARRAYS = {
+    "image_id": _spec("image", "string"),
+    "image_size": _spec("image wh", "int32"),
+    "class_name": _spec("class", "string"),
+    "image_status": _spec("image", "uint8", required=False),
+    "image_note": _spec("image", "string", required=False),
+}
+
+_OPTIONAL_BOX = {
+    name: _spec("box", "uint8", required=False)
+    for name in ("box_difficult", "box_truncated", "box_crowd")
+}
+
+KINDS: dict[str, dict[str, ArraySpec]] = {
+    "images": {
+        **_IMAGE_ARRAYS,
+        "image_path": _spec("image", "string"),
+        "image_num_bytes": _spec("image", "int64"),
+        "label": _spec("image class", "uint8"),
+        "class_id": _spec("class", "string"),
+        "box_start": _spec("image_edge", "int64", required=False),
+        "box": _spec("box xyxy", "float64 float32", required=False),
+        "box_class": _spec("box", "int32", required=False),
+        **_OPTIONAL_BOX,
+        "box_area": _spec("box", "float64", required=False),
+        "box_rle": _spec("box", "string", required=False),
+        "mask_start": _spec("image_edge", "int64", required=False),
+        "mask_path": _spec("mask", "string", required=False),
+        "mask_class": _spec("mask", "int32", required=False),
+        "image_excluded": _spec("image", "uint8", required=False),
+        "byte_start": _spec("image_edge", "int64", required=False),
+        "byte": _spec("n", "uint8", required=False, raw=True),
+    },
+    "maps": {
+        **_IMAGE_ARRAYS,
+        "map": _spec("image slot row col", "float32 float16"),
+        "map_class": _spec("image slot", "int32", fill=-1),
+        "map_score": _spec("image slot", "float32", fill=-np.inf),
+        "map_extent": _spec("image xyxy", "float32"),
+        "map_grid": _spec("image rowcol", "int32", required=False),
+        "class_score": _spec("image class", "float32"),
+        "suppressed": _spec("image slot row col", "uint8", required=False),
+    },
+    "boxes": {
+        **_IMAGE_ARRAYS,
+        "map_class": _spec("image slot", "int32", fill=-1),
+        "map_score": _spec("image slot", "float32", fill=-np.inf),
+        "box_start": _spec("image_edge", "int64"),
+        "box": _spec("box xyxy", "float64 float32"),
+        "box_class": _spec("box", "int32"),
+        "box_score": _spec("box", "float32"),
+        "box_slot": _spec("box", "int32"),
+    },
+}

@@ -1,0 +1,237 @@
+"""A finished store, opened for reading: the one way that stages read arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from wsltool.errors import StoreCorruptError, StoreKindError
+from wsltool.stores.container import META_KEY, Reader, chunk_rows
+from wsltool.stores.schema import FORMAT, KINDS, RAGGED, string_array
+
+__all__ = ["ArrayDigest", "Store"]
+
+Array = np.ndarray[Any, Any]
+
+_SKIPPED_BEFORE = 2
+
+
+class ArrayDigest:
+    """Digest of arrays given in order: sha256 over their names, dtypes, shapes and values.
+
+    It does not depend on the container, on chunks or on how the rows were handed over.
+    """
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, Any] = {}
+        self._heads: dict[str, str] = {}
+
+    def begin(self, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        """Announce an array."""
+        self._heads[name] = json.dumps([name, dtype, list(shape)])
+        self._hashes[name] = hashlib.sha256()
+
+    def add(self, name: str, values: Array) -> None:
+        """Add the next rows of an announced array."""
+        if values.dtype.kind == "T":
+            for text in values.tolist():
+                raw = text.encode()
+                self._hashes[name].update(len(raw).to_bytes(8, "little") + raw)
+        else:
+            little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+            self._hashes[name].update(np.ascontiguousarray(little).data)
+
+    def result(self) -> str:
+        """Return the digest as ``sha256:`` and 64 hexadecimal digits."""
+        total = hashlib.sha256()
+        for name in sorted(self._heads):
+            total.update(self._heads[name].encode() + self._hashes[name].digest())
+        return "sha256:" + total.hexdigest()
+
+
+class Store:
+    """Read access to one finished store. Arrays come by rows, never whole by accident.
+
+    Parameters
+    ----------
+    path : Path
+        Where the store lies.
+    reader : Reader
+        Its opened container.
+
+    Raises
+    ------
+    StoreCorruptError
+        The container holds no ``wsltool`` attribute, a newer format, or an unknown kind.
+    """
+
+    def __init__(self, path: Path, reader: Reader) -> None:
+        self.path = path
+        self._reader = reader
+        self.attributes = reader.attributes()
+        meta = self.attributes.get(META_KEY)
+        if not isinstance(meta, dict) or "kind" not in meta:
+            raise StoreCorruptError(
+                f'{path.name}: no attribute "wsltool" with a kind, so this is no store of '
+                "wsltool. Give a store that `wsltool ingest` or a stage wrote."
+            )
+        self.meta: dict[str, Any] = meta
+        if int(meta.get("format", FORMAT)) > FORMAT:
+            raise StoreCorruptError(
+                f"{path.name}: store format {meta['format']}, this wsltool reads up to {FORMAT}. "
+                "Update wsltool."
+            )
+        if meta["kind"] not in KINDS:
+            raise StoreCorruptError(
+                f'{path.name}: unknown kind "{meta["kind"]}", expected one of '
+                f"{', '.join(KINDS)}. Update wsltool or check the store."
+            )
+        self._names = set(reader.names())
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._reader.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    @property
+    def kind(self) -> str:
+        """What the store holds: ``images``, ``maps``, ``boxes``…"""
+        return str(self.meta["kind"])
+
+    @property
+    def names(self) -> list[str]:
+        """The arrays that the store holds, those of the schema first and in its order."""
+        known = self.known_names
+        return known + sorted(self._names - set(known))
+
+    @property
+    def known_names(self) -> list[str]:
+        """The arrays that the store holds and the schema knows, in the schema's order."""
+        return [name for name in KINDS[self.kind] if name in self._names]
+
+    @property
+    def num_images(self) -> int:
+        """Number of rows (images)."""
+        return self._reader.shape("image_id")[0]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an array."""
+        return self._reader.shape(self._known(name))
+
+    def dtype(self, name: str) -> str:
+        """Return the dtype of an array, ``"string"`` for strings."""
+        return self._reader.dtype(self._known(name))
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        """Return the names of the axes as they are written in the container."""
+        return self._reader.dims(self._known(name))
+
+    def rows(self, name: str, start: int, stop: int) -> Array:
+        """Return rows ``start:stop`` of an array along its first axis."""
+        return self._reader.read(self._known(name), start, stop)
+
+    def whole(self, name: str) -> Array:
+        """Return a whole array; for those without an image axis, and offsets."""
+        return self.rows(name, 0, self.shape(name)[0])
+
+    def ragged(self, axis: str, start: int, stop: int) -> tuple[Array, slice]:
+        """Return the offsets of images ``start:stop`` on a ragged axis.
+
+        Returns
+        -------
+        edge : int64 ndarray of shape (stop - start + 1,)
+            Offsets relative to the first of these images.
+        where : slice
+            Their rows in the arrays of that axis, for `rows`.
+        """
+        offsets = self.rows(RAGGED[self.kind][axis], start, stop + 1).astype(np.int64)
+        return offsets - offsets[0], slice(int(offsets[0]), int(offsets[-1]))
+
+    def ragged_rows(self, axis: str, start: int, stop: int) -> dict[str, Array]:
+        """Return every array on a ragged axis for images ``start:stop``, and their counts."""
+        edge, where = self.ragged(axis, start, stop)
+        found = {RAGGED[self.kind][axis]: np.diff(edge)}
+        for name, spec in KINDS[self.kind].items():
+            if spec.dims[0] == axis and name in self:
+                found[name] = self.rows(name, where.start, where.stop)
+        return found
+
+    def class_names(self) -> list[str]:
+        """Return the names of the classes."""
+        return [str(name) for name in self.whole("class_name").tolist()]
+
+    def carried(self, start: int, stop: int) -> dict[str, Array]:
+        """Return what every later store keeps of images ``start:stop``.
+
+        ``image_id`` and ``image_size`` as they are; ``image_status`` with "skipped here"
+        turned into "skipped before"; ``image_note``. A store without the last two (written
+        by somebody else) counts as all good.
+        """
+        num = stop - start
+        status = np.zeros(num, np.uint8)
+        note = string_array([""] * num)
+        if "image_status" in self:
+            status = self.rows("image_status", start, stop).copy()
+            status[status != 0] = _SKIPPED_BEFORE
+        if "image_note" in self:
+            note = self.rows("image_note", start, stop)
+        return {
+            "image_id": self.rows("image_id", start, stop),
+            "image_size": self.rows("image_size", start, stop),
+            "image_status": status,
+            "image_note": note,
+        }
+
+    def blocks(self, name: str) -> Iterator[Array]:
+        """Yield all rows of an array in pieces of a few megabytes."""
+        shape, dtype = self.shape(name), self.dtype(name)
+        step = 16 * chunk_rows(shape, dtype)
+        for start in range(0, shape[0], step):
+            yield self.rows(name, start, min(shape[0], start + step))
+
+    def compute_digest(self) -> str:
+        """Read every array and return their digest (see `ArrayDigest`)."""
+        digest = ArrayDigest()
+        for name in self.names:
+            digest.begin(name, self.shape(name), self.dtype(name))
+            for values in self.blocks(name):
+                digest.add(name, values)
+        return digest.result()
+
+    def require(self, kind: str, reader: str, hint: str) -> Store:
+        """Return the store itself if it is of `kind`; otherwise say what to run first."""
+        if self.kind != kind:
+            raise StoreKindError(
+                f'{self.path.name}: kind is "{self.kind}", but {reader} reads "{kind}". {hint}'
+            )
+        return self
+
+    def _known(self, name: str) -> str:
+        if name not in self._names:
+            raise StoreCorruptError(
+                f'{self.path.name}: array "{name}" is missing, the store holds '
+                f"{', '.join(self.names)}. Run: wsltool verify {self.path.name}"
+            )
+        return name

@@ -1,0 +1,134 @@
+"""Does a store keep the schema? Every rule of ``docs/stores/v1.md`` that can be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from wsltool.errors import StoreCorruptError
+from wsltool.stores.schema import KINDS, RAGGED, ArraySpec
+from wsltool.stores.store import Store
+
+__all__ = ["verify_store"]
+
+_STEP = 1024
+
+
+def verify_store(store: Store) -> list[str]:
+    """Return what is wrong with a store, a line each; empty if nothing is.
+
+    Every chunk is read, so a missing or flipped one is found; the digest is compared with
+    the recorded one, where there is one.
+    """
+    problems = list(_layout(store))
+    if not problems:
+        problems += _offsets(store)
+    if not problems:
+        problems += _values(store)
+    try:
+        digest = store.compute_digest()
+    except StoreCorruptError as error:
+        return [*problems, str(error)]
+    if store.meta.get("digest") not in (None, digest):
+        problems.append(f"digest is {digest}, recorded {store.meta['digest']}")
+    return problems
+
+
+def _layout(store: Store) -> Iterator[str]:
+    """Check that the arrays are there, with the right axes, dtypes and sizes."""
+    sizes: dict[str, int] = {"xyxy": 4, "wh": 2, "rowcol": 2}
+    if "image_id" in store:
+        sizes |= {"image": len(store), "image_edge": len(store) + 1}
+    for name, spec in KINDS[store.kind].items():
+        if name not in store:
+            if spec.required:
+                yield f'array "{name}" is missing'
+            continue
+        yield from _array(store, name, spec, sizes)
+    for axis, offsets in RAGGED[store.kind].items():
+        on_axis = [n for n, s in KINDS[store.kind].items() if s.dims[0] == axis and n in store]
+        if on_axis and offsets not in store:
+            yield f'array "{on_axis[0]}" has no offsets "{offsets}"'
+
+
+def _array(store: Store, name: str, spec: ArraySpec, sizes: dict[str, int]) -> Iterator[str]:
+    if store.dtype(name) not in spec.dtypes:
+        yield f'array "{name}" is {store.dtype(name)}, expected {" or ".join(spec.dtypes)}'
+    shape, dims = store.shape(name), store.dims(name)
+    if len(shape) != len(spec.dims):
+        yield f'array "{name}" has shape {shape}, expected axes {spec.dims}'
+        return
+    if dims and dims != spec.dims:
+        yield f'array "{name}" names its axes {dims}, expected {spec.dims}'
+    for axis, size in zip(spec.dims, shape, strict=True):
+        if sizes.setdefault(axis, size) != size:
+            yield f'array "{name}" has {size} along {axis}, others {sizes[axis]}'
+
+
+def _offsets(store: Store) -> Iterator[str]:
+    for axis, name in RAGGED[store.kind].items():
+        if name not in store:
+            continue
+        offsets = store.whole(name)
+        rows = [
+            store.shape(n)[0]
+            for n, s in KINDS[store.kind].items()
+            if s.dims[0] == axis and n in store
+        ]
+        if offsets[0] != 0 or (np.diff(offsets) < 0).any():
+            yield f'"{name}" must start at 0 and never fall'
+        elif rows and offsets[-1] != rows[0]:
+            yield f'"{name}" ends at {offsets[-1]}, the axis {axis} has {rows[0]} rows'
+
+
+def _values(store: Store) -> Iterator[str]:
+    """Check values that the schema bounds."""
+    num_classes = store.shape("class_name")[0]
+    for name, low, high in (
+        ("box_class", 0, num_classes - 1),
+        ("map_class", -1, num_classes - 1),
+        ("image_status", 0, 2),
+        ("suppressed", 0, 1),
+    ):
+        if name in store:
+            yield from _bounds(store, name, low, high)
+    if "box" in store:
+        yield from _boxes(store)
+    if "map" in store:
+        yield from _maps(store)
+
+
+def _bounds(store: Store, name: str, low: int, high: int) -> Iterator[str]:
+    for values in store.blocks(name):
+        if values.size and (values.min() < low or values.max() > high):
+            worst = values.min() if values.min() < low else values.max()
+            yield f'"{name}" holds {worst}, expected {low} to {high}'
+            return
+
+
+def _boxes(store: Store) -> Iterator[str]:
+    for box in store.blocks("box"):
+        good = np.isfinite(box).all(axis=1) & (box[:, 2:] >= box[:, :2]).all(axis=1)
+        if not good.all():
+            yield f'"box" holds {box[~good][0].tolist()}, expected x0 <= x1 and y0 <= y1'
+            return
+
+
+def _maps(store: Store) -> Iterator[str]:
+    total = len(store)
+    for at in range(0, total, _STEP):
+        stop = min(total, at + _STEP)
+        used: Any = store.rows("map_class", at, stop) >= 0
+        score = store.rows("map_score", at, stop)
+        if (np.diff(score, axis=1) > 0).any():
+            yield f'"map_score" rises along the slots in rows {at} to {stop}, it must fall'
+            return
+        if (np.isneginf(score) == used).any() or np.isnan(score).any():
+            yield f'"map_score" must be -inf in empty slots and a number in others, rows {at}…'
+            return
+        for row in range(at, stop):
+            if not np.isfinite(store.rows("map", row, row + 1)[0][used[row - at]]).all():
+                yield f'"map" holds NaN or infinity in row {row}'
+                return
