@@ -5,6 +5,7 @@ from wsltool.cli import (  # noqa: F401  (importing declares)
     select,
     boxes,
     baseline,
+    score,
     inspect,
     verify,
     convert,

@@ -10,7 +10,7 @@ from typing import Any
 
 from wsltool.cli.pipe import is_terminal, write_result
 
-__all__ = ["write_json", "write_store", "write_verdict"]
+__all__ = ["write_json", "write_scores", "write_store", "write_verdict"]
 
 
 def write_json(found: Any) -> None:
@@ -74,3 +74,54 @@ def write_verdict(found: dict[str, Any]) -> None:
     problems = found["problems"]
     verdict = "\n".join(problems) if problems else "ok: schema, every chunk and the digest"
     write_result(f"{found['path']}: {verdict}\n")
+
+
+def write_scores(found: dict[str, Any]) -> None:
+    """Write what `score` found: the number beside its baselines, then a row a class."""
+    for result in found["results"]:
+        write_rich(*_score_parts(result))
+
+
+def _score_parts(result: dict[str, Any]) -> list[Any]:
+    from rich.table import Table
+
+    unit = result["unit"]
+    better = "higher is better" if result["higher_is_better"] else "error, lower is better"
+    settings = "".join(f", {name} {value:g}" for name, value in result["parameters"].items())
+    head = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    head.add_row(result["protocol"], f"{_number(result['value'])} {unit}", f"{better}{settings}")
+    for baseline in result["baselines"]:
+        said = "baseline"
+        if "fraction" in baseline:
+            said += f", fraction {baseline['fraction']:g} fitted on {baseline['fitted_on']}"
+        head.add_row(baseline["name"], f"{_number(baseline['value'])} {unit}", said)
+    images = result["images"]
+    head.add_row("images", str(images["scored"]), _image_words(images))
+    for name, value in result["extra"].items():
+        values = value if isinstance(value, list) else [value]
+        head.add_row(name.replace("_", " "), "  ".join(map(_number, values)))
+    rows = [row for row in result["per_class"] if row["value"] is not None]
+    if not rows:
+        return [head]
+    counts = [name for name in rows[0] if name.startswith("num_")]
+    table = Table("class", unit, *[c[4:].replace("_", " ") for c in counts], box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(row["class_name"], _number(row["value"]), *[str(row[c]) for c in counts])
+    return [head, "", table]
+
+
+def _image_words(images: dict[str, Any]) -> str:
+    words = [f"{images[key]} {key.replace('_', ' ')}" for key in ("missing", "skipped")]
+    limit = images["limit"]
+    if limit:
+        how = "first" if limit["how"] == "limit" else "selected"
+        words.append(f"{how} {limit['num_rows']} of {limit['of']}")
+    return ", ".join(words)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.1f}"

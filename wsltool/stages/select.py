@@ -199,18 +199,8 @@ def _labels(source: Store, images: Store) -> Array:
 
 
 def _gather(source: Store, rows: Array) -> Rows:
-    """Return the given rows of every array, read in runs of neighbours."""
-    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
-    pieces = [_run_of_rows(source, int(r[0]), int(r[-1]) + 1) for r in np.split(rows, cuts)]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def _run_of_rows(source: Store, start: int, stop: int) -> Rows:
-    rows: Rows = {}
-    for name, spec in KINDS[source.kind].items():
-        if spec.dims[0] == "image" and name in source:
-            rows[name] = source.rows(name, start, stop)
-    for axis, offsets in RAGGED[source.kind].items():
-        if offsets in source:
-            rows |= source.ragged_rows(axis, start, stop)
-    return rows | source.carried(start, stop)
+    """Return the given rows of every array of the store."""
+    specs = KINDS[source.kind].items()
+    names = [name for name, spec in specs if spec.dims[0] == "image" and name in source]
+    axes = [axis for axis, offsets in RAGGED[source.kind].items() if offsets in source]
+    return source.gather(rows, names, axes) | source.carried_rows(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -178,6 +178,30 @@ class Store:
                 found[name] = self.rows(name, where.start, where.stop)
         return found
 
+    def gather(self, row_M: Array, names: Iterable[str], axes: Iterable[str] = ()) -> dict[str, Array]:
+        """Return some rows, in the given order, read in runs of neighbours.
+
+        Parameters
+        ----------
+        row_M : int ndarray of shape (M,), M >= 1
+            Which images, in any order.
+        names : iterable of str
+            Arrays with an image axis.
+        axes : iterable of str
+            Ragged axes: every array on them comes along, and the counts of each image under
+            the name of the offsets.
+        """
+        names, axes = list(names), list(axes)
+        cuts = np.flatnonzero(np.diff(row_M) != 1) + 1
+        pieces = []
+        for run in np.split(row_M, cuts):
+            start, stop = int(run[0]), int(run[-1]) + 1
+            piece = {name: self.rows(name, start, stop) for name in names}
+            for axis in axes:
+                piece |= self.ragged_rows(axis, start, stop)
+            pieces.append(piece)
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
     def class_names(self) -> list[str]:
         """Return the names of the classes."""
         return [str(name) for name in self.whole("class_name").tolist()]
@@ -189,20 +213,17 @@ class Store:
         turned into "skipped before"; ``image_note``. A store without the last two (written
         by somebody else) counts as all good.
         """
-        num = stop - start
-        status = np.zeros(num, np.uint8)
-        note = string_array([""] * num)
-        if "image_status" in self:
-            status = self.rows("image_status", start, stop).copy()
-            status[status != 0] = _SKIPPED_BEFORE
-        if "image_note" in self:
-            note = self.rows("image_note", start, stop)
-        return {
-            "image_id": self.rows("image_id", start, stop),
-            "image_size": self.rows("image_size", start, stop),
-            "image_status": status,
-            "image_note": note,
-        }
+        return self.carried_rows(np.arange(start, stop))
+
+    def carried_rows(self, row_M: Array) -> dict[str, Array]:
+        """Return `carried` of the given rows, in their order."""
+        names = ("image_id", "image_size", "image_status", "image_note")
+        found = self.gather(row_M, [name for name in names if name in self])
+        status = found.setdefault("image_status", np.zeros(len(row_M), np.uint8)).copy()
+        status[status != 0] = _SKIPPED_BEFORE
+        found["image_status"] = status
+        found.setdefault("image_note", string_array([""] * len(row_M)))
+        return found
 
     def blocks(self, name: str) -> Iterator[Array]:
         """Yield all rows of an array in pieces of a few megabytes."""

@@ -1,0 +1,1 @@
+"""Overlays, curves and galleries for people to look at."""
