@@ -3,6 +3,7 @@
 from wsltool.cli import (  # noqa: F401  (importing declares)
     ingest,
     select,
+    cam,
     boxes,
     baseline,
     score,

@@ -17,13 +17,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-__all__ = ["OUTPUT", "ROWS", "SEED", "TALK", "TORCH", "Images", "Input", "Json"]
+__all__ = ["OUTPUT", "ROWS", "SEED", "TALK", "TORCH", "Images", "Input", "Json", "Model", "Weights"]
 
 Input = Annotated[
     str | None,
     typer.Argument(metavar="INPUT", show_default=False, help="Read from stdin if - or absent."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="A model file, a name (resnet50, …), or package.module:function."),
+]
+Weights = Annotated[Path | None, typer.Option(help="Weights to load into that architecture.")]
 Images = Annotated[
     Path | None,
     typer.Option("--images", help="Where the pictures lie, if not where ingest found them."),

@@ -11,7 +11,7 @@ import numpy as np
 from wsltool.errors import StoreKindError, UsageError
 from wsltool.localize.priors import centred_box, gaussian_map, random_map, whole_box
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
-from wsltool.stages.run import Block, Rows, open_input, row_job, run
+from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
 from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.open import open_store
 from wsltool.stores.store import Store
@@ -90,7 +90,7 @@ def baseline(
             row_bytes=grid * grid * 4 * images.shape("class_name")[0],
         )
 
-        def compute(blocks: list[Block]) -> Iterator[Rows]:
+        def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
             for block in blocks:
                 rows = images.carried(block.start, block.stop) | _ranking(images, other, block)
                 gone_N = rows["image_status"] != 0

@@ -13,7 +13,7 @@ from wsltool.errors import BadImageError, UsageError
 from wsltool.localize.boxes import BoxSet, boxes_from_heat
 from wsltool.localize.grid import PixelLattice
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
-from wsltool.stages.run import Block, Rows, open_input, row_job, run
+from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
 from wsltool.stores.store import Store
 
 __all__ = ["MapRow", "boxes", "map_rows"]
@@ -105,7 +105,7 @@ def boxes(
             },
         )
 
-        def compute(blocks: list[Block]) -> Iterator[Rows]:
+        def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
             for block in blocks:
                 yield _box_block(maps, block, settings, rule, box_score)
 

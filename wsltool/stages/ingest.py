@@ -16,7 +16,7 @@ from wsltool.datasets.voc import open_voc
 from wsltool.errors import BadImageError, UsageError
 from wsltool.stages.options import PathLike, RunOptions, Settings
 from wsltool.stages.plan import Job
-from wsltool.stages.run import Block, Rows, run
+from wsltool.stages.run import Block, Rows, Tick, run
 from wsltool.stores.lineage import fingerprint_file
 from wsltool.stores.schema import string_array
 
@@ -155,7 +155,7 @@ def _ingest(
         attributes={"root": root, "orientation": "ignored"},
     )
 
-    def compute(blocks: list[Block]) -> Iterator[Rows]:
+    def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
         for block in blocks:
             yield _read_block(data, block, output, settings, embed=bool(params["embed"]))
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from wsltool.errors import BadImageError, UsageError
 from wsltool.stages.report import Reporter
@@ -163,3 +163,49 @@ class Settings:
             raise error.where(place) from error
         self.report.warn(f"{place}: {error} Left out.")
         return str(error)
+
+
+@dataclass(frozen=True)
+class TorchSettings:
+    """The torch part of `TorchOptions` with defaults filled in and checked."""
+
+    device: torch.device
+    batch_size: int
+    workers: int
+    precision: Literal["float32", "tf32", "bf16", "fp16"]
+
+    def record(self) -> dict[str, object]:
+        """Return what the output keeps of how it was computed."""
+        import torch
+
+        return {
+            "device": str(self.device),
+            "torch": str(torch.__version__),
+            "threads": torch.get_num_threads(),
+            "batch_size": self.batch_size,
+            "workers": self.workers,
+        }
+
+
+def torch_settings(options: TorchOptions, batch_size: int = 32) -> TorchSettings:
+    """Check the torch options and fill in the defaults.
+
+    Raises
+    ------
+    UsageError
+        An option is out of its range, or the device is not there.
+    """
+    precision = options.get("precision", "float32")
+    if precision not in ("float32", "tf32", "bf16", "fp16"):
+        raise UsageError(f'--precision must be float32, tf32, bf16 or fp16, got "{precision}".')
+    size = options.get("batch_size", batch_size)
+    check_range("--batch-size", size, 1, 1 << 20)
+    workers = options.get("workers")
+    check_range("--workers", workers or 0, 0, 1024)
+    from wsltool.nets.compute import parse_device
+    from wsltool.nets.loading import default_workers
+
+    device = parse_device(options.get("device", "auto"))
+    return TorchSettings(
+        device, size, default_workers(device) if workers is None else workers, precision
+    )

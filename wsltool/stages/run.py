@@ -23,7 +23,7 @@ from wsltool.stores.open import open_store
 from wsltool.stores.store import Store
 from wsltool.stores.wip import WorkInProgress
 
-__all__ = ["Block", "Compute", "Rows", "limited", "open_input", "rebased", "row_job", "run"]
+__all__ = ["Block", "Compute", "Rows", "Tick", "limited", "open_input", "rebased", "row_job", "run"]
 
 Array = np.ndarray[Any, Any]
 Rows = dict[str, Array]
@@ -42,7 +42,10 @@ class Block(NamedTuple):
         return self.stop - self.start
 
 
-Compute = Callable[[list[Block]], Iterable[Rows]]
+Tick = Callable[[int], None]
+"""Tells that so many more images of the block in flight are computed."""
+
+Compute = Callable[[list[Block], Tick], Iterable[Rows]]
 """Given the blocks to do, yields the rows of each in the same order.
 
 Rows are arrays by name; of a ragged axis, the values of all rows one after another, and
@@ -148,10 +151,18 @@ def _compute_share(
     if not blocks:
         return 0
     with settings.report.progress(job.stage, num_rows, "images") as advance:
-        for block, rows in zip(blocks, compute(blocks), strict=True):
+        told = 0
+
+        def tick(num: int) -> None:
+            nonlocal told
+            told += num
+            advance(num)
+
+        for block, rows in zip(blocks, compute(blocks, tick), strict=True):
             work.commit(block.index, rows)
             num_skipped += int((rows["image_status"] == 1).sum())
-            advance(block.num_rows)
+            tick(block.num_rows - told)
+            told = 0
     return num_skipped
 
 

@@ -177,9 +177,7 @@ def _join_warnings(
         yield f"{join.num_without_truth} images have no usable truth and are left out"
 
 
-def _count(
-    store: Store, truth: Store, protocol: ScoreProtocol, join: Join
-) -> dict[str, Counts]:
+def _count(store: Store, truth: Store, protocol: ScoreProtocol, join: Join) -> dict[str, Counts]:
     """Return the counts of the method and of each trivial baseline, over all images."""
     transforms = _transforms(protocol)
     totals: dict[str, Counts] = {}

@@ -10,7 +10,7 @@ import numpy as np
 
 from wsltool.errors import UsageError
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
-from wsltool.stages.run import Block, Rows, rebased, row_job, run
+from wsltool.stages.run import Block, Rows, Tick, rebased, row_job, run
 from wsltool.stores.lineage import find_ancestor, fingerprint_file, fingerprint_store
 from wsltool.stores.open import open_store
 from wsltool.stores.schema import KINDS, RAGGED
@@ -78,7 +78,7 @@ def select(
         params = {"fraction": fraction, "class": class_, "seed": seed}
         job = _job(settings, source, rows, params, ids, not_in)
 
-        def compute(blocks: list[Block]) -> Iterator[Rows]:
+        def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
             for block in blocks:
                 yield _gather(source, rows[block.start : block.stop])
 

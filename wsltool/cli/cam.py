@@ -1,0 +1,69 @@
+"""``wsltool cam``: images and a network become class activation maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from wsltool.cli.app import app, command
+from wsltool.cli.options import ROWS, TORCH, Images, Input, Model, Weights
+from wsltool.errors import UsageError
+
+
+@command(app, "cam", common=TORCH | ROWS)
+def cam(
+    source: Input = None,
+    model: Model = None,
+    weights: Weights = None,
+    classes: Annotated[
+        str, typer.Option(help="present, topK, above:P, all, or several joined by +.")
+    ] = "top5",
+    scales: Annotated[str, typer.Option(help="Sizes relative to the input, as .5,1,2.")] = "1",
+    flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    input_size: Annotated[
+        int | None, typer.Option(help="Input size in pixels [default: the model's].")
+    ] = None,
+    fit: Annotated[
+        Literal["warp", "crop", "letterbox"] | None,
+        typer.Option(help="How images are brought to that size [default: the model's]."),
+    ] = None,
+    scores: Annotated[
+        Literal["logit", "probability"], typer.Option(help="Unit of the class scores.")
+    ] = "logit",
+    map_dtype: Annotated[
+        Literal["float32", "float16"], typer.Option(help="How maps are stored.")
+    ] = "float32",
+    images: Images = None,
+    **common: Any,
+) -> None:
+    """Compute class activation maps, raw and at the network's own resolution.
+
+    Example: wsltool cam --model resnet50 val.zarr --classes top5+present
+    """
+    from wsltool.stages import cam as stage
+
+    if model is None:
+        raise UsageError("--model is missing. Give a model file, a name, or module:function.")
+    stage.cam(
+        source or "",
+        model=model,
+        weights=weights,
+        classes=classes,
+        scales=_numbers("--scales", scales),
+        flip=flip,
+        input_size=input_size,
+        fit=fit,
+        scores=scores,
+        map_dtype=map_dtype,
+        images=images,
+        **common,
+    )
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f'{option} must be numbers with commas between, got "{text}".') from None
