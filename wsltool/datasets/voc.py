@@ -1,0 +1,275 @@
+"""PASCAL VOC data sets, in the layout of the 2007 and 2012 devkits.
+
+::
+
+    VOC2007/
+      JPEGImages/000001.jpg
+      Annotations/000001.xml
+      ImageSets/{Main,Segmentation,Layout,Action}/SPLIT.txt
+      SegmentationClass/000001.png
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import defusedxml.ElementTree
+import numpy as np
+import numpy.typing as npt
+
+from wsltool.datasets.classes import ClassList, read_class_list
+from wsltool.datasets.pictures import read_size
+from wsltool.datasets.records import ImageRecord, outside
+from wsltool.datasets.textfiles import read_lines, require_folder
+from wsltool.errors import BadImageError, DatasetError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+__all__ = ["VOC_CLASSES", "VocDataset", "open_voc"]
+
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+"""The twenty classes in alphabetical order: value 1 to 20 of a segmentation mask."""
+
+_SET_FOLDERS = ("Main", "Segmentation", "Layout", "Action")
+_OBJECT_LISTS = ("Layout", "Action")  # one line an object, so an image may repeat
+_ENDINGS = (".jpg", ".jpeg", ".JPEG", ".JPG", ".png", ".PNG")
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def open_voc(folder: Path, split: str, classes: Path | None = None) -> VocDataset:
+    """Open one image set of a folder in VOC layout.
+
+    Parameters
+    ----------
+    folder
+        The year's folder, such as ``VOCdevkit/VOC2007``.
+    split
+        Name of an image set, looked up in ``ImageSets/Main`` and then in the other
+        folders there, or with its folder: ``Segmentation/val``. A class list such as
+        ``car_test`` gives all of its images, as the devkit's reader does.
+    classes
+        Class list (see `read_class_list`) of another data set in this layout; the twenty
+        VOC classes where left out.
+
+    Raises
+    ------
+    DatasetError
+        A folder, image set or class list is missing or malformed, or an id repeats.
+
+    Notes
+    -----
+    A class is *present* when any of its objects is not difficult, *undecided* when all
+    are difficult, else absent: the 1, 0 and -1 of the devkit's class lists. A box
+    ``xmin ymin xmax ymax``, counted from 1 with both ends inside, becomes the half-open
+    ``xmin-1 ymin-1 xmax ymax``. Parts (``<part>``) are left out.
+    """
+    require_folder(folder)
+    for name in ("ImageSets", "Annotations", "JPEGImages"):
+        if not (folder / name).is_dir():
+            inner = next((sub.parent for sub in sorted(folder.glob("*/ImageSets"))), None)
+            hint = f" Did you mean {inner}?" if inner else ""
+            raise DatasetError(f"{folder}: no {name} in it; expected a folder like VOC2007.{hint}")
+    class_list = (
+        ClassList(VOC_CLASSES, origin="PASCAL VOC") if classes is None else read_class_list(classes)
+    )
+    split_file = _find_split(folder / "ImageSets", split, class_list)
+    sources = {"split": split_file} | ({"classes": classes} if classes else {})
+    return VocDataset(folder, _read_ids(split_file), class_list, sources)
+
+
+class VocDataset:
+    """An image set in VOC layout; see `wsltool.datasets.records.Dataset`."""
+
+    has_boxes = True
+
+    def __init__(
+        self, root: Path, image_id: list[str], classes: ClassList, sources: dict[str, Path]
+    ) -> None:
+        self.root = root
+        self.image_id = image_id
+        self.class_name = classes.class_name
+        self.class_id = classes.class_id
+        self.sources = sources
+        self._classes = classes
+        masks = {path.stem for path in (root / "SegmentationClass").glob("*.png")}
+        self._masked = masks.intersection(image_id)
+        self.has_masks = bool(self._masked)
+
+    def path(self, row: int) -> str:
+        """Picture path of a row relative to the root; ``.jpg`` where none is found."""
+        stem = f"JPEGImages/{self.image_id[row]}"
+        found = (stem + end for end in _ENDINGS if (self.root / (stem + end)).is_file())
+        return next(found, stem + _ENDINGS[0])
+
+    def read(self, row: int) -> ImageRecord:
+        """Read picture header and annotation of one row.
+
+        Raises
+        ------
+        BadImageError
+            Picture or annotation missing, broken or at odds with each other; an unknown
+            class; a box that is no box or lies outside the picture.
+        """
+        image_id, image_path = self.image_id[row], self.path(row)
+        size_wh = read_size(self.root / image_path)
+        annotation = self.root / "Annotations" / f"{image_id}.xml"
+        place = f"annotation {annotation.name}"
+        tree = _parse(annotation, place)
+        _check_size(tree, size_wh, place)
+        box_xyxy_B4, box_class_B, flag_B2 = self._objects(tree, size_wh, place)
+        easy = set(box_class_B[flag_B2[:, 0] == 0].tolist())
+        return ImageRecord(
+            image_id=image_id,
+            image_path=image_path,
+            size_wh=size_wh,
+            num_bytes=(self.root / image_path).stat().st_size,
+            present=tuple(sorted(easy)),
+            undecided=tuple(sorted(set(box_class_B.tolist()) - easy)),
+            box_xyxy_B4=box_xyxy_B4,
+            box_class_B=box_class_B,
+            box_difficult_B=flag_B2[:, 0].copy(),
+            box_truncated_B=flag_B2[:, 1].copy(),
+            masks=((f"SegmentationClass/{image_id}.png", -1),) if image_id in self._masked else (),
+        )
+
+    def _objects(
+        self, tree: Element, size_wh: tuple[int, int], place: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+        objects = tree.findall("object")
+        box_xyxy_B4 = np.zeros((len(objects), 4), np.float64)
+        box_class_B = np.zeros(len(objects), np.int32)
+        flag_B2 = np.zeros((len(objects), 2), np.uint8)
+        for index, element in enumerate(objects):
+            where = f"{place} object {index + 1}"
+            box_xyxy_B4[index] = _box(element, size_wh, where)
+            try:
+                box_class_B[index] = self._classes.index(_text(element, "name", where))
+            except LookupError as error:
+                raise BadImageError(f"{where}: class {error.args[0]}.") from error
+            flag_B2[index] = [_flag(element, name, where) for name in ("difficult", "truncated")]
+        return box_xyxy_B4, box_class_B, flag_B2
+
+
+def _find_split(image_sets: Path, split: str, classes: ClassList) -> Path:
+    name = f"{split}.txt"
+    folders = sorted(sub.name for sub in image_sets.iterdir() if sub.is_dir())
+    order = [sub for sub in _SET_FOLDERS if sub in folders]
+    order += [sub for sub in folders if sub not in order]
+    for path in [image_sets / sub / name for sub in order] + [image_sets / name]:
+        if path.is_file():
+            return path
+    words = set(classes.class_name)
+    found = [path for sub in order for path in sorted((image_sets / sub).glob("*.txt"))]
+    sets = [path for path in found if path.stem.rpartition("_")[0] not in words]
+    told = ", ".join(f"{path.parent.name}/{path.stem}" for path in sets) or "none"
+    if len(found) > len(sets):
+        told += f" (and {len(found) - len(sets)} lists of one class each)"
+    raise DatasetError(f'{image_sets}: no image set "{split}"; there are {told}.')
+
+
+def _read_ids(path: Path) -> list[str]:
+    """Read the first column: an id a line, behind it at most two whole numbers."""
+    first_line: dict[str, int] = {}
+    may_repeat = path.parent.name in _OBJECT_LISTS
+    for line, text in read_lines(path):
+        image_id, *numbers = text.split()
+        if len(numbers) > 2 or not all(_is_whole(word) for word in numbers):
+            raise DatasetError(
+                f'{path} line {line}: "{text}"; expected an image id and at most two whole numbers.'
+            )
+        if image_id.startswith("/") or ".." in image_id.split("/"):
+            raise DatasetError(f'{path} line {line}: id "{image_id}" leaves the data set.')
+        if image_id in first_line and not may_repeat:
+            raise DatasetError(
+                f'{path} line {line}: id "{image_id}" again, first on line '
+                f"{first_line[image_id]}. Give each image one line."
+            )
+        first_line.setdefault(image_id, line)
+    if not first_line:
+        raise DatasetError(f"{path}: no image id in it.")
+    return list(first_line)
+
+
+def _is_whole(word: str) -> bool:
+    return word.removeprefix("-").isdecimal()
+
+
+def _parse(annotation: Path, place: str) -> Element:
+    try:
+        data = annotation.read_bytes()
+    except OSError as error:
+        raise BadImageError(f"{place}: cannot be read, {error.strerror}.") from error
+    try:
+        tree: Element = defusedxml.ElementTree.fromstring(data)
+    except (SyntaxError, ValueError, LookupError) as error:  # ValueError: refused by defusedxml
+        raise BadImageError(f"{place}: no safe XML, {error}.") from error
+    if tree.tag != "annotation":
+        raise BadImageError(f"{place}: root is <{tree.tag}>, expected <annotation>.")
+    return tree
+
+
+def _check_size(tree: Element, size_wh: tuple[int, int], place: str) -> None:
+    """Refuse an annotation made for another size; none, or 0 0, says nothing."""
+    words = tree.findtext("size/width", "0").strip(), tree.findtext("size/height", "0").strip()
+    if words not in (("0", "0"), (str(size_wh[0]), str(size_wh[1]))):
+        raise BadImageError(
+            f"{place}: made for {words[0]}x{words[1]} pixels, but the picture has "
+            f"{size_wh[0]}x{size_wh[1]}."
+        )
+
+
+def _text(element: Element, tag: str, where: str) -> str:
+    text = (element.findtext(tag) or "").strip()
+    if not text:
+        raise BadImageError(f"{where}: no <{tag}>.")
+    return text
+
+
+def _flag(element: Element, tag: str, where: str) -> int:
+    text = element.findtext(tag, "0").strip()
+    if text not in ("0", "1"):
+        raise BadImageError(f'{where}: <{tag}> is "{text}", expected 0 or 1.')
+    return int(text)
+
+
+def _box(element: Element, size_wh: tuple[int, int], where: str) -> tuple[float, ...]:
+    bounds = element.find("bndbox")
+    if bounds is None:
+        raise BadImageError(f"{where}: no <bndbox>.")
+    words = [_text(bounds, tag, where) for tag in _CORNERS]
+    told = f"{where}: box {' '.join(words)}"
+    try:
+        xmin, ymin, xmax, ymax = (float(word) for word in words)
+    except ValueError as error:
+        raise BadImageError(f"{told} is not four numbers.") from error
+    if not np.isfinite([xmin, ymin, xmax, ymax]).all():
+        raise BadImageError(f"{told} is not finite.")
+    if xmax < xmin or ymax < ymin:
+        raise BadImageError(f"{told} ends before it begins.")
+    box_xyxy = (xmin - 1, ymin - 1, xmax, ymax)
+    if outside(box_xyxy, size_wh):
+        raise BadImageError(f"{told} lies outside the {size_wh[0]}x{size_wh[1]} picture.")
+    return box_xyxy
