@@ -133,7 +133,7 @@ class BadImageError(WslError, ValueError):
         return BadImageError(f"{place}: {self} Pass --on-bad skip to leave it out.")
 
 
-class Interrupted(BaseException):  # noqa: N818  (it is no error: somebody asked us to stop)
+class Interrupted(BaseException):
     """A signal asked the process to stop; work in flight is dropped."""
 
     def __init__(self, signum: int) -> None:

@@ -1,13 +1,14 @@
 """Declares every command, in the order of the help page."""
 
-from wsltool.cli import (  # noqa: F401  (importing declares)
-    ingest,
-    select,
-    cam,
-    boxes,
+from wsltool.cli import (  # noqa: F401, I001  (importing declares, in this order)
     baseline,
-    score,
-    inspect,
-    verify,
+    boxes,
+    cam,
     convert,
+    ingest,
+    inspect,
+    score,
+    view,
+    select,
+    verify,
 )

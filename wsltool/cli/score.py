@@ -17,7 +17,7 @@ def score(
     protocol: Annotated[
         list[str] | None,
         typer.Option(
-            help="ilsvrc-top1, ilsvrc-top5, gt-known, voc-ap, voc07-ap, peak-in-box; may be repeated."
+            help="ilsvrc-top1, ilsvrc-top5, gt-known, voc-ap, voc07-ap, peak-in-box; repeatable."
         ),
     ] = None,
     truth: Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -11,12 +10,12 @@ import numpy as np
 
 from wsltool.errors import BadImageError, UsageError
 from wsltool.localize.boxes import BoxSet, boxes_from_heat
-from wsltool.localize.grid import PixelLattice
+from wsltool.stages.map_rows import map_rows
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
 from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
 from wsltool.stores.store import Store
 
-__all__ = ["MapRow", "boxes", "map_rows"]
+__all__ = ["boxes"]
 
 Array = np.ndarray[Any, Any]
 
@@ -110,72 +109,6 @@ def boxes(
                 yield _box_block(maps, block, settings, rule, box_score)
 
         return run(job, compute, settings)
-
-
-class MapRow:
-    """The maps of one image, with what is needed to bring them to its pixels.
-
-    Attributes
-    ----------
-    map_SHW : float ndarray of shape (S, H, W)
-        Only the rows and columns in use.
-    class_S : int32 ndarray of shape (S,)
-        Class of each slot, -1 for an empty one.
-    extent_xyxy, size_wh : ndarray
-        What the grid covers, in pixels of the image, and the image's width and height.
-    suppressed_SHW : uint8 ndarray or None
-        Cells that `refine` suppressed.
-    """
-
-    def __init__(
-        self,
-        map_SHW: Array,
-        class_S: Array,
-        extent_xyxy: Array,
-        size_wh: Array,
-        suppressed_SHW: Array | None,
-    ) -> None:
-        self.map_SHW, self.class_S = map_SHW, class_S
-        self.extent_xyxy, self.size_wh = extent_xyxy, size_wh
-        self.suppressed_SHW = suppressed_SHW
-
-    @functools.cached_property
-    def lattice(self) -> PixelLattice:
-        """The image's pixels against the grid; BadImageError where the extent is unusable."""
-        return PixelLattice(self.extent_xyxy, self.size_wh, self.map_SHW.shape[1:])
-
-    def slots(self) -> Iterator[int]:
-        """Yield the slots that hold a map."""
-        return (int(slot) for slot in np.flatnonzero(self.class_S >= 0))
-
-    def heat(self, slot: int) -> Array:
-        """Return a slot's heat at every pixel, float64 of shape (height, width)."""
-        return self.lattice.heat(self.map_SHW[slot], self._suppressed(slot))
-
-    def peak(self, slot: int) -> tuple[float, float]:
-        """Return the centre x, y of a slot's hottest pixel."""
-        return self.lattice.peak(self.map_SHW[slot], self._suppressed(slot))
-
-    def _suppressed(self, slot: int) -> Array | None:
-        return None if self.suppressed_SHW is None else self.suppressed_SHW[slot]
-
-
-def map_rows(maps: Store, start: int, stop: int) -> Iterator[MapRow | None]:
-    """Yield the maps of images ``start:stop``, None for an image without any."""
-    values = maps.rows("map", start, stop)
-    classes = maps.rows("map_class", start, stop)
-    extent = maps.rows("map_extent", start, stop)
-    size = maps.rows("image_size", start, stop)
-    grid = maps.rows("map_grid", start, stop) if "map_grid" in maps else None
-    gone = maps.rows("suppressed", start, stop) if "suppressed" in maps else None
-    for n in range(stop - start):
-        if not (classes[n] >= 0).any():
-            yield None
-            continue
-        num_rows, num_cols = values.shape[2:] if grid is None else grid[n]
-        used = np.s_[:, :num_rows, :num_cols]
-        left_out = None if gone is None else gone[n][used]
-        yield MapRow(values[n][used], classes[n], extent[n], size[n], left_out)
 
 
 def _box_block(

@@ -123,7 +123,7 @@ def cam(
                 pictures,
                 batches,
                 _chooser(network, source, choice, column_K),
-                scales=params["scales"],
+                scales=[float(scale) for scale in scales],
                 flip=flip,
                 device=torch_options.device,
                 precision=torch_options.precision,

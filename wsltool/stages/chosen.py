@@ -70,7 +70,8 @@ def parse_choice(text: str) -> ClassChoice:
             above = _probability(part.removeprefix("above:"))
         else:
             raise UsageError(
-                f'--classes must be present, topK, above:P, all, or several joined by +, got "{text}".'
+                "--classes must be present, topK, above:P, all, or several joined by +, "
+                f'got "{text}".'
             )
     return ClassChoice("+".join(parts), top, present, above)
 

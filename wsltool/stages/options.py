@@ -7,10 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, cast, get_args
 
 from wsltool.errors import BadImageError, UsageError
 from wsltool.stages.report import Reporter
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "PathLike",
@@ -23,6 +26,7 @@ __all__ = [
 ]
 
 PathLike = str | os.PathLike[str]
+Precision = Literal["float32", "tf32", "bf16", "fp16"]
 
 
 class RunOptions(TypedDict, total=False):
@@ -74,7 +78,8 @@ def check_range(
         )
 
 
-class Shard(NamedTuple):
+@dataclass(frozen=True)
+class Shard:
     """Place of a process among several that share the blocks of one store."""
 
     index: int
@@ -127,7 +132,7 @@ class Settings:
 
     output: Path | None = None
     overwrite: bool = False
-    shard: Shard = Shard(0, 1)
+    shard: Shard = field(default_factory=lambda: Shard(0, 1))
     limit: int | None = None
     on_bad: Literal["stop", "skip"] = "stop"
     report: Reporter = field(default_factory=Reporter)
@@ -172,7 +177,7 @@ class TorchSettings:
     device: torch.device
     batch_size: int
     workers: int
-    precision: Literal["float32", "tf32", "bf16", "fp16"]
+    precision: Precision
 
     def record(self) -> dict[str, object]:
         """Return what the output keeps of how it was computed."""
@@ -195,8 +200,8 @@ def torch_settings(options: TorchOptions, batch_size: int = 32) -> TorchSettings
     UsageError
         An option is out of its range, or the device is not there.
     """
-    precision = options.get("precision", "float32")
-    if precision not in ("float32", "tf32", "bf16", "fp16"):
+    precision: str = options.get("precision", "float32")
+    if precision not in get_args(Precision):
         raise UsageError(f'--precision must be float32, tf32, bf16 or fp16, got "{precision}".')
     size = options.get("batch_size", batch_size)
     check_range("--batch-size", size, 1, 1 << 20)
@@ -206,6 +211,6 @@ def torch_settings(options: TorchOptions, batch_size: int = 32) -> TorchSettings
     from wsltool.nets.loading import default_workers
 
     device = parse_device(options.get("device", "auto"))
-    return TorchSettings(
-        device, size, default_workers(device) if workers is None else workers, precision
-    )
+    if workers is None:
+        workers = default_workers(device)
+    return TorchSettings(device, size, workers, cast("Precision", precision))

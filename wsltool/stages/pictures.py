@@ -93,7 +93,8 @@ class Pictures:
             images = self._open()
             stop = min(start + _CACHED_ROWS, len(images))
             names = ("image_path", "image_num_bytes", "image_size")
-            self._cached = (start, *(images.rows(name, start, stop) for name in names))
+            path, num_bytes, size = (images.rows(name, start, stop) for name in names)
+            self._cached = (start, path, num_bytes, size)
         return self._cached
 
 

@@ -16,10 +16,10 @@ class Reporter:
     """Receives what a stage has to say; this one passes warnings and notes to `logging`."""
 
     def announce(self, path: Path) -> None:
-        """The output is claimed: its name may go through the pipe."""
+        """Hear that the output is claimed: its name may go through the pipe."""
 
     def skipped(self, num: int) -> None:
-        """`num` images were left out because of ``on_bad="skip"``."""
+        """Hear that `num` images were left out because of ``on_bad="skip"``."""
 
     def warn(self, line: str) -> None:
         """Tell something that a person should know."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,8 @@ Array = np.ndarray[Any, Any]
 Rows = dict[str, Array]
 
 
-class Block(NamedTuple):
+@dataclass(frozen=True)
+class Block:
     """One block of a plan: its number and the rows ``start:stop``."""
 
     index: int

@@ -11,7 +11,7 @@ import numpy as np
 from wsltool.errors import ProtocolError
 from wsltool.metrics.protocols import ScoreProtocol
 from wsltool.metrics.records import Peaks, Predictions, Truth
-from wsltool.stages.boxes import map_rows
+from wsltool.stages.map_rows import map_rows
 from wsltool.stores.store import Store
 
 __all__ = ["Join", "check_classes", "join_images", "predictions", "truths"]
@@ -110,7 +110,7 @@ def _unread(truth: Store) -> Array:
     unread = np.zeros(len(truth), bool)
     if "image_status" in truth:
         for row in np.flatnonzero(truth.whole("image_status") != 0):
-            unread[row] = (truth.rows("label", row, row + 1) == 255).all()
+            unread[row] = (truth.rows("label", int(row), int(row) + 1) == 255).all()
     return unread
 
 
@@ -200,7 +200,7 @@ def _boxes(store: Store, row_N: Array) -> Predictions:
     class_NS, score_NS = _ranks(store, row_N)
     here_N = row_N >= 0
     count_N = np.zeros(len(row_N), np.int64)
-    found = {
+    found: dict[str, Array] = {
         "box": np.zeros((0, 4)),
         "box_class": np.zeros(0, np.int32),
         "box_score": np.zeros(0, np.float32),

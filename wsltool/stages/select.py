@@ -10,6 +10,7 @@ import numpy as np
 
 from wsltool.errors import UsageError
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
+from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, rebased, row_job, run
 from wsltool.stores.lineage import find_ancestor, fingerprint_file, fingerprint_store
 from wsltool.stores.open import open_store
@@ -92,7 +93,7 @@ def _job(
     params: dict[str, Any],
     ids: PathLike | None,
     not_in: PathLike | None,
-) -> Any:
+) -> Job:
     held = source.meta.get("limit") or {"of": len(source)}
     folder = (settings.output or source.path).parent
     inputs = {}

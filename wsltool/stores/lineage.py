@@ -12,10 +12,10 @@ from wsltool.stores.open import open_store
 from wsltool.stores.store import Store
 
 __all__ = [
-    "fingerprint_file",
-    "fingerprint_store",
     "find_ancestor",
     "find_input",
+    "fingerprint_file",
+    "fingerprint_store",
     "same_fingerprint",
 ]
 

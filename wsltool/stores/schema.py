@@ -14,12 +14,13 @@ __all__ = ["FORMAT", "KINDS", "RAGGED", "ArraySpec", "StringArray", "string_arra
 
 FORMAT = 1
 
-StringArray = np.ndarray[Any, np.dtypes.StringDType]
+StringArray = np.ndarray[Any, Any]
 
 
 def string_array(values: Any) -> StringArray:
     """Return `values` as a one-dimensional array of variable-length UTF-8 strings."""
-    return np.array(values, dtype=np.dtypes.StringDType()).reshape(-1)
+    made: StringArray = np.array(values, dtype=np.dtypes.StringDType()).reshape(-1)
+    return made
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class Store:
 
     @property
     def kind(self) -> str:
-        """What the store holds: ``images``, ``maps``, ``boxes``…"""
+        """What the store holds, such as ``images``, ``maps`` or ``boxes``."""
         return str(self.meta["kind"])
 
     @property
@@ -178,7 +178,9 @@ class Store:
                 found[name] = self.rows(name, where.start, where.stop)
         return found
 
-    def gather(self, row_M: Array, names: Iterable[str], axes: Iterable[str] = ()) -> dict[str, Array]:
+    def gather(
+        self, row_M: Array, names: Iterable[str], axes: Iterable[str] = ()
+    ) -> dict[str, Array]:
         """Return some rows, in the given order, read in runs of neighbours.
 
         Parameters

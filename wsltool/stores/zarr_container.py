@@ -26,7 +26,7 @@ class ZarrReader:
         self._path = path
         try:
             self._group = zarr.open_group(str(path), mode="r", zarr_format=3)
-            self._arrays = {name: array for name, array in self._group.arrays()}
+            self._arrays = dict(self._group.arrays())
         except Exception as error:
             raise StoreCorruptError(
                 f"{path.name}: cannot be opened as a Zarr v3 group: {first_line(error)}. "

@@ -37,7 +37,7 @@ from wsltool.views.overlay import (
 )
 from wsltool.views.selection import NUM_EXTREME, NUM_SAMPLES
 
-__all__ = ["MARKER_NAME", "Bar", "Case", "ClassRow", "write_gallery"]
+__all__ = ["MARKER_NAME", "Bar", "Case", "ClassRow", "gallery_identity", "write_gallery"]
 
 MARKER_NAME: Final = "wsltool-view.json"
 """A folder that holds this file is a gallery and may be replaced."""
@@ -59,6 +59,7 @@ def write_gallery(
     num_samples: int = NUM_SAMPLES,
     longest_px: int = 720,
     overwrite: bool = False,
+    identity: str = "",
 ) -> Path:
     """Write the gallery of some cases into a new folder.
 
@@ -93,6 +94,8 @@ def write_gallery(
         Longer side of the pictures at most; the flat overlays have exactly this.
     overwrite
         Replace an older gallery in the same place.
+    identity
+        What it is made from, kept in the marker, so that `gallery_identity` knows it again.
 
     Returns
     -------
@@ -117,9 +120,20 @@ def write_gallery(
         (draft / PICTURE_FOLDER).mkdir()
         shown = [_write_case(draft, row, case, longest_px) for row, case in enumerate(cases)]
         (draft / PAGE_NAME).write_text(render_page(text, shown), encoding="utf-8", newline="\n")
-        marker = json.dumps({"format": 1, "kind": "gallery", "num_cases": len(shown)})
+        marker = json.dumps(
+            {"format": 1, "kind": "gallery", "num_cases": len(shown), "identity": identity}
+        )
         (draft / MARKER_NAME).write_text(marker + "\n", encoding="utf-8", newline="\n")
     return folder / PAGE_NAME
+
+
+def gallery_identity(folder: Path) -> str | None:
+    """Return what the gallery in `folder` was made from; None where there is no gallery."""
+    try:
+        marker = json.loads((folder / MARKER_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(marker.get("identity", ""))
 
 
 def _write_case(draft: Path, row: int, case: Case, longest_px: int) -> ShownCase:

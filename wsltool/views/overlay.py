@@ -7,8 +7,6 @@ Legend: H W rows and columns, C channels, B boxes. Boxes are half-open, continuo
 of the original picture, ``x0 y0 x1 y1``.
 """
 
-# ruff: noqa: N815  (attributes that are arrays carry their axes)
-
 from __future__ import annotations
 
 from typing import Final, NamedTuple

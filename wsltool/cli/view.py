@@ -1,0 +1,31 @@
+"""``wsltool view``: a gallery to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wsltool.cli.app import app, command
+from wsltool.cli.options import OUTPUT, Images, Input
+
+
+@command(app, "view", common=OUTPUT)
+def view(
+    source: Input = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Images store with boxes [default: the one it came from].")
+    ] = None,
+    images: Images = None,
+    num: Annotated[int, typer.Option(help="Cases among the worst, and among the best.")] = 12,
+    samples: Annotated[int, typer.Option(help="Cases of each class.")] = 4,
+    **common: Any,
+) -> None:
+    """Write a gallery of maps, predicted and true boxes: worst, best, per class.
+
+    Example: wsltool view val.cam.boxes.zarr
+    """
+    from wsltool.stages import view as stage
+
+    stage.view(source or "", truth=truth, images=images, num=num, samples=samples, **common)

