@@ -9,6 +9,8 @@ from wsltool.cli import (  # noqa: F401, I001  (importing declares, in this orde
     inspect,
     score,
     view,
+    demo,
     select,
+    train_cls,
     verify,
 )

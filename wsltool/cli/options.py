@@ -2,6 +2,7 @@
 
 ===================== ==========================================================
 ``OUTPUT``            commands that write: ``-o``, ``--overwrite``
+``LIMIT``             commands that read rows: ``--limit``
 ``ROWS``              commands that go row by row: ``--shard``, ``--limit``, ``--on-bad``
 ``TORCH``             commands that compute with torch: ``--device``, ``--batch-size``, …
 ``TALK``              all: ``-v``, ``-q``
@@ -17,7 +18,19 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-__all__ = ["OUTPUT", "ROWS", "SEED", "TALK", "TORCH", "Images", "Input", "Json", "Model", "Weights"]
+__all__ = [
+    "LIMIT",
+    "OUTPUT",
+    "ROWS",
+    "SEED",
+    "TALK",
+    "TORCH",
+    "Images",
+    "Input",
+    "Json",
+    "Model",
+    "Weights",
+]
 
 Input = Annotated[
     str | None,
@@ -47,6 +60,12 @@ OUTPUT: dict[str, Any] = {
         False,
     ),
 }
+LIMIT: dict[str, Any] = {
+    "limit": (
+        Annotated[int | None, typer.Option(metavar="N", help="Only the first N rows.")],
+        None,
+    ),
+}
 ROWS: dict[str, Any] = OUTPUT | {
     "shard": (
         Annotated[
@@ -55,10 +74,7 @@ ROWS: dict[str, Any] = OUTPUT | {
         ],
         None,
     ),
-    "limit": (
-        Annotated[int | None, typer.Option(metavar="N", help="Only the first N rows.")],
-        None,
-    ),
+    **LIMIT,
     "on_bad": (
         Annotated[
             Literal["stop", "skip"], typer.Option(help="What to do about an unusable image.")

@@ -138,7 +138,8 @@ def _ingest(
     cut = None if num_rows == total else {"how": "limit", "num_rows": num_rows, "of": total}
     root = Path(os.path.relpath(data.root.resolve(), output.parent.resolve())).as_posix()
     inputs = {role: fingerprint_file(p, output.parent) for role, p in data.sources.items()}
-    inputs["listing"] = {"path": root, "kind": "folder", "digest": _listing_digest(data)}
+    listing = _listing_digest(data, num_rows)
+    inputs["listing"] = {"path": root, "kind": "folder", "digest": listing}
     job = Job(
         stage="ingest",
         kind="images",
@@ -162,22 +163,45 @@ def _ingest(
     return run(job, compute, settings)
 
 
-def _listing_digest(data: Dataset) -> str:
+def _listing_digest(data: Dataset, num_rows: int) -> str:
+    """Return the digest of the classes, and of names, sizes and annotations of the pictures.
+
+    A picture that was replaced or came back is seen by its size in bytes.
+    """
     total = hashlib.sha256()
-    for row, name in enumerate(data.image_id):
-        total.update(f"{name}\0{data.path(row)}\0".encode(errors="surrogateescape"))
+    for word in (*data.class_name, *data.class_id):
+        total.update(f"{word}\0".encode(errors="surrogateescape"))
+    for row in range(num_rows):
+        path = data.path(row)
+        num_bytes = _num_bytes(data.root / path)
+        name = f"{data.image_id[row]}\0{path}\0{num_bytes}\0"
+        total.update(name.encode(errors="surrogateescape"))
+        annotation = data.annotation(row)
+        if annotation is not None:
+            total.update(_content_digest(annotation))
     return "sha256:" + total.hexdigest()
+
+
+def _num_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
+def _content_digest(file: Path) -> bytes:
+    try:
+        return hashlib.sha256(file.read_bytes()).digest()
+    except OSError:
+        return b""
 
 
 def _row_bytes(data: Dataset, *, embed: bool) -> int:
     """Return about how many bytes a row takes in a part."""
     row_bytes = 1024 + len(data.class_id)
     if embed:
-        files = [
-            data.root / data.path(row) for row in range(min(_SAMPLED_FILES, len(data.image_id)))
-        ]
-        sizes = [file.stat().st_size for file in files if file.is_file()]
-        row_bytes += max(sizes, default=0)
+        sampled = range(min(_SAMPLED_FILES, len(data.image_id)))
+        row_bytes += max(_num_bytes(data.root / data.path(row)) for row in sampled)
     return row_bytes
 
 
@@ -209,20 +233,18 @@ def _read_block(
 
 
 def _empty_record(data: Dataset, row: int) -> ImageRecord:
-    """Return the row of an image that was left out: no size, every label undecided."""
-    none = np.zeros(0, np.int32)
+    """Return the row of an image that was left out: its labels, if they are known, no more.
+
+    So it counts as missed in its classes; where its labels are not known, all are undecided.
+    """
+    present, undecided = data.labels(row) or ((), tuple(range(len(data.class_id))))
     return ImageRecord(
         image_id=data.image_id[row],
         image_path=data.path(row),
         size_wh=(0, 0),
         num_bytes=0,
-        present=(),
-        undecided=tuple(range(len(data.class_id))),
-        box_xyxy_B4=np.zeros((0, 4)),
-        box_class_B=none,
-        box_difficult_B=none.astype(np.uint8),
-        box_truncated_B=none.astype(np.uint8),
-        masks=(),
+        present=present,
+        undecided=undecided,
     )
 
 

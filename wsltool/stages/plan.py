@@ -215,7 +215,7 @@ def _tidy(work: WorkInProgress, held: dict[str, Any]) -> None:
     plan = work.plan()
     if work.folder.is_dir() and (plan is None or plan.get("id") == held.get("id")):
         names = [file.name for file in work.folder.iterdir()]
-        if all(name.startswith((".tmp-", "part-", "plan.json")) for name in names):
+        if all(name.startswith((".tmp-", "part-", "plan.json", "training")) for name in names):
             work.remove()
 
 
