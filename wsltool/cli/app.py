@@ -7,7 +7,9 @@ bug, 130 and 143 interrupted.
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
 import signal
 import sys
 import traceback
@@ -26,6 +28,7 @@ __all__ = ["app", "command"]
 
 _BUG = 70
 _SKIPPED = 3
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
 
 app = typer.Typer(
     name="wsltool",
@@ -117,9 +120,10 @@ def _guarded(call: Callable[[], None]) -> int:
         _line("out of memory. Pass a smaller --batch-size, or fewer --workers.")
         return 1
     except OSError as error:
-        if error.errno is None or error.filename is None:
+        if error.filename is None and error.errno not in _FULL:
             return _bug()
-        _line(f"{error.filename}: {error.strerror}.")
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        _line(f"{place}{error.strerror}.")
         return 1
     except Exception:
         return _bug()
@@ -133,7 +137,14 @@ def _bug() -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Drop the work in flight; on a second signal, end at once."""
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, _end)
     raise Interrupted(number)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
 
 
 def _line(text: str) -> None:

@@ -7,6 +7,7 @@ descriptor that no child keeps, and descriptor 1 becomes stderr.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 import sys
@@ -18,6 +19,7 @@ from wsltool.errors import PipeError, UsageError
 __all__ = ["private_stdout", "read_input", "write_result"]
 
 _MOST_BYTES = 1 << 16
+_FIRST_OWN = 3  # 0, 1 and 2 keep their meaning, also where one was closed at the start
 
 _private: int | None = None
 
@@ -26,10 +28,10 @@ _private: int | None = None
 def private_stdout() -> Iterator[None]:
     """Move stdout to a private descriptor for as long as a command runs."""
     global _private
+    _open_streams()
     sys.stdout.flush()
-    _open_stderr()
-    try:
-        _private = os.dup(1)  # not inherited over exec; closed in forked children
+    try:  # not inherited over exec; closed in forked children
+        _private = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, _FIRST_OWN)
     except OSError:
         _private = None
     os.dup2(2, 1)
@@ -44,13 +46,17 @@ def private_stdout() -> Iterator[None]:
             _private = None
 
 
-def _open_stderr() -> None:
-    """Make sure that descriptor 2 is open (``2>&-``)."""
+def _open_streams() -> None:
+    """Make stderr and `sys.stdout` usable where they were closed (``2>&-``, ``>&-``)."""
     try:
         os.fstat(2)
     except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
+    if sys.stderr is None:  # type: ignore[redundant-expr]
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+    if sys.stdout is None:  # type: ignore[redundant-expr]
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def _close_in_child() -> None:
@@ -67,13 +73,23 @@ def is_terminal() -> bool:
 
 
 def write_result(text: str) -> None:
-    """Write text to the private stdout. A reader that has gone is no error."""
+    """Write text to the private stdout. A reader that has gone is no error.
+
+    Raises
+    ------
+    OSError
+        Stdout cannot be written, for instance because a disk is full.
+    """
     if _private is None:
         return
     data = os.fsencode(text)
-    with contextlib.suppress(BrokenPipeError):
+    try:
         while data:
             data = data[os.write(_private, data) :]
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "stdout") from error
 
 
 def read_input(argument: str | None) -> Path:
@@ -87,8 +103,10 @@ def read_input(argument: str | None) -> Path:
         There is no argument and stdin is a terminal, /dev/null or closed; or several lines
         came.
     PipeError
-        Nothing came: the stage before failed.
+        Nothing came, or the argument is empty (``"$(…)"``): the stage before failed.
     """
+    if argument == "":
+        raise PipeError("INPUT is empty: the command that should print its name failed")
     if argument not in (None, "-"):
         return Path(str(argument))
     if _no_stdin():

@@ -37,7 +37,7 @@ def write_rich(*parts: Any) -> None:
     console = Console(file=text, force_terminal=is_terminal(), width=width, highlight=False)
     for part in parts:
         console.print(part)
-    write_result(text.getvalue())
+    write_result("".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
 
 
 def write_store(found: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from wsltool.errors import ExtraMissingError, UsageError
 from wsltool.stages.options import PathLike
+from wsltool.stages.pictures import Pictures
 from wsltool.stores.open import open_store
 from wsltool.stores.schema import KINDS, RAGGED
 from wsltool.stores.store import Store
@@ -30,12 +31,15 @@ class StoreRows:
     ----------
     path : path
         A finished store.
+    pictures : Pictures, optional
+        Adds ``picture``, uint8 (H, W, 3), to each row.
     """
 
-    def __init__(self, path: PathLike) -> None:
-        self._path = Path(path)
+    def __init__(self, path: PathLike, pictures: Pictures | None = None) -> None:
+        self._path, self._pictures = Path(path), pictures
+        with open_store(self._path) as store:
+            self._length = len(store)
         self._store: Store | None = None
-        self._length = len(self._opened())
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_store": None}
@@ -55,6 +59,8 @@ class StoreRows:
                 ragged = store.ragged_rows(axis, row, row + 1)
                 del ragged[offsets]
                 found |= ragged
+        if self._pictures is not None:
+            found["picture"] = self._pictures(row)
         return found
 
     def _opened(self) -> Store:
@@ -63,11 +69,22 @@ class StoreRows:
         return self._store
 
 
-def as_dataset(path: PathLike) -> RowDataset:
+def as_dataset(
+    path: PathLike, *, pictures: bool = False, images: PathLike | None = None
+) -> RowDataset:
     """Open a store as a ``torch.utils.data.Dataset``.
 
     Item n is a dict of the arrays of image n: ``dataset[3]["map"]`` has shape (S, H, W),
     ``dataset[3]["box"]`` shape (B, 4). It may be used with any number of workers.
+
+    Parameters
+    ----------
+    path : path
+        A store of any kind.
+    pictures : bool
+        Add ``picture``, the decoded RGB picture, uint8 (H, W, 3); for an ``images`` store.
+    images : path, optional
+        Folder of the pictures, if not where `ingest` found them.
 
     Raises
     ------
@@ -76,7 +93,12 @@ def as_dataset(path: PathLike) -> RowDataset:
     """
     from wsltool.nets.dataset import RowDataset
 
-    return RowDataset(StoreRows(path))
+    if not pictures:
+        return RowDataset(StoreRows(path))
+    with open_store(Path(path)) as store:
+        store.require("images", "as_dataset(pictures=True)", "Leave pictures out.")
+        loader = Pictures(store, None if images is None else Path(images))
+    return RowDataset(StoreRows(path, loader))
 
 
 def as_xarray(path: PathLike) -> xarray.Dataset:

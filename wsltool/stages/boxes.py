@@ -8,30 +8,36 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from wsltool.errors import BadImageError, UsageError
+from wsltool.errors import BadImageError
 from wsltool.localize.boxes import BoxSet, boxes_from_heat
-from wsltool.stages.map_rows import map_rows
+from wsltool.stages.choices import check_choice
+from wsltool.stages.map_rows import MapRow, map_rows
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
 from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
+from wsltool.stores.schema import string_array
 from wsltool.stores.store import Store
 
 __all__ = ["boxes"]
 
 Array = np.ndarray[Any, Any]
 
-_SCORES = ("class", "heat-max", "heat-mean")
 _REVISION = 1
+
+ThresholdOf = Literal["max", "range"]
+Which = Literal["largest", "all"]
+Empty = Literal["none", "whole"]
+BoxScore = Literal["class", "heat-max", "heat-mean"]
 
 
 def boxes(
     input: PathLike,
     *,
     threshold: float = 0.2,
-    threshold_of: Literal["max", "range"] = "max",
-    components: Literal["largest", "all"] = "largest",
+    threshold_of: ThresholdOf = "max",
+    components: Which = "largest",
     connectivity: int = 8,
-    empty: Literal["none", "whole"] = "none",
-    box_score: Literal["class", "heat-max", "heat-mean"] = "class",
+    empty: Empty = "none",
+    box_score: BoxScore = "class",
     **options: Unpack[RunOptions],
 ) -> Path:
     """Draw boxes around what is hot in maps (Kolesnikov and Lampert 2016, after Zhou et al.).
@@ -73,91 +79,104 @@ def boxes(
     """
     settings = Settings.of(options)
     check_range("--threshold", threshold, 0, 1)
-    if connectivity not in (4, 8):
-        raise UsageError(f"--connectivity must be 4 or 8, got {connectivity}.")
-    rule = {
+    check_choice("--threshold-of", threshold_of, ThresholdOf)
+    check_choice("--components", components, Which)
+    check_choice("--connectivity", connectivity, Literal[4, 8])
+    check_choice("--empty", empty, Empty)
+    check_choice("--box-score", box_score, BoxScore)
+    params = {
         "threshold": threshold,
-        "of": threshold_of,
+        "threshold_of": threshold_of,
         "components": components,
         "connectivity": connectivity,
         "empty": empty,
+        "box_score": box_score,
     }
     with open_input(input, "maps", "boxes") as maps:
+        attributes = {
+            "box_score_kind": box_score,
+            "classes": maps.attributes.get("classes", ""),
+            "score_kind": maps.attributes.get("score_kind", ""),
+        }
         job = row_job(
             settings,
             "boxes",
             "boxes",
             maps,
-            params={
-                "threshold": threshold,
-                "threshold_of": threshold_of,
-                "components": components,
-                "connectivity": connectivity,
-                "empty": empty,
-                "box_score": box_score,
-            },
+            params=params,
             revision=_REVISION,
-            attributes={
-                "box_score_kind": box_score,
-                "classes": maps.attributes.get("classes", ""),
-                "score_kind": maps.attributes.get("score_kind", ""),
-            },
+            attributes=attributes,
         )
 
         def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
             for block in blocks:
-                yield _box_block(maps, block, settings, rule, box_score)
+                yield _box_block(maps, block, settings, params)
 
         return run(job, compute, settings)
 
 
-def _box_block(
-    maps: Store, block: Block, settings: Settings, rule: dict[str, Any], box_score: str
-) -> Rows:
+def _box_block(maps: Store, block: Block, settings: Settings, params: dict[str, Any]) -> Rows:
+    """Return the rows of a block; an image with a bad map is left out, or stops the stage."""
     rows = maps.carried(block.start, block.stop)
     rows["map_class"] = maps.rows("map_class", block.start, block.stop).astype(np.int32)
     rows["map_score"] = maps.rows("map_score", block.start, block.stop).astype(np.float32)
-    count = np.zeros(block.num_rows, np.int64)
-    found: list[tuple[Array, Array, Array, Array]] = []
+    rows["box_start"] = np.zeros(block.num_rows, np.int64)
     notes = rows["image_note"].tolist()
+    found: list[_Found] = []
     for n, maps_of_image in enumerate(map_rows(maps, block.start, block.stop)):
         if maps_of_image is None:
             continue
         try:
-            sets = [
-                (slot, boxes_from_heat(maps_of_image.heat(slot), **rule))
-                for slot in maps_of_image.slots()
-            ]
+            drawn = _draw(maps_of_image, rows["map_score"][n], params)
         except BadImageError as error:
-            name = rows["image_id"][n]
-            place = f'{maps.path.name} row {block.start + n} "{name}"'
+            place = f'{maps.path.name} row {block.start + n} "{rows["image_id"][n]}"'
             notes[n] = settings.bad_row(place, error)
             rows["image_status"][n] = 1
             rows["map_class"][n], rows["map_score"][n] = -1, -np.inf
             continue
-        for slot, boxes_of_slot in sets:
-            count[n] += len(boxes_of_slot)
-            found.append(_scored(slot, boxes_of_slot, rows, n, box_score))
-    rows["image_note"] = np.array(notes, dtype=np.dtypes.StringDType())
-    rows["box_start"] = count
+        found += drawn
+        rows["box_start"][n] = sum(len(boxes_of_slot[0]) for boxes_of_slot in drawn)
+    rows["image_note"] = string_array(notes)
     return rows | _stacked(found)
 
 
-def _scored(
-    slot: int, found: BoxSet, rows: Rows, n: int, box_score: str
-) -> tuple[Array, Array, Array, Array]:
-    """Return box, class, score and slot of every box of one map."""
+_Found = tuple[Array, Array, Array, Array]
+"""Box, class, score and slot of every box of one map."""
+
+
+def _draw(maps_of_image: MapRow, score_S: Array, params: dict[str, Any]) -> list[_Found]:
+    """Return the boxes of every map of one image, slot by slot."""
+    return [
+        _scored(
+            slot,
+            int(maps_of_image.class_S[slot]),
+            float(score_S[slot]),
+            boxes_from_heat(
+                maps_of_image.heat(slot),
+                threshold=params["threshold"],
+                of=params["threshold_of"],
+                components=params["components"],
+                connectivity=params["connectivity"],
+                empty=params["empty"],
+            ),
+            params["box_score"],
+        )
+        for slot in maps_of_image.slots()
+    ]
+
+
+def _scored(slot: int, class_: int, class_score: float, found: BoxSet, box_score: str) -> _Found:
     num = len(found)
     score = {
-        "class": np.full(num, rows["map_score"][n, slot]),
+        "class": np.full(num, class_score),
         "heat-max": found.max_heat_B,
         "heat-mean": found.mean_heat_B,
     }[box_score]
-    class_B = np.full(num, rows["map_class"][n, slot], np.int32)
-    return found.box_xyxy_B4, class_B, score.astype(np.float32), np.full(num, slot, np.int32)
+    class_B, slot_B = np.full(num, class_, np.int32), np.full(num, slot, np.int32)
+    return found.box_xyxy_B4, class_B, score.astype(np.float32), slot_B
 
 
-def _stacked(found: list[tuple[Array, Array, Array, Array]]) -> Rows:
+def _stacked(found: list[_Found]) -> Rows:
     empty = (
         np.zeros((0, 4)),
         np.zeros(0, np.int32),

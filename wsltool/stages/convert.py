@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from wsltool.errors import UsageError
-from wsltool.stages.options import PathLike, RunOptions, Settings
+from wsltool.stages.options import PathLike
 from wsltool.stages.pack import publish
 from wsltool.stages.plan import Job, claim
+from wsltool.stages.report import Reporter
 from wsltool.stages.run import rebased
 from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.open import open_store
@@ -21,16 +22,25 @@ __all__ = ["convert"]
 _OTHER = {".zarr": ".h5", ".h5": ".zarr"}
 
 
-def convert(input: PathLike, **options: Unpack[RunOptions]) -> Path:
+def convert(
+    input: PathLike,
+    *,
+    output: PathLike | None = None,
+    overwrite: bool = False,
+    report: Reporter | None = None,
+) -> Path:
     """Copy a store into the other container; arrays, digest, id and lineage stay the same.
 
     Parameters
     ----------
     input : path
         A store of any kind.
-    **options
-        ``output`` (default: the other suffix), ``overwrite`` and ``report`` of
-        `wsltool.stages.options.RunOptions`.
+    output : path, optional
+        By default INPUT's name with the other suffix.
+    overwrite : bool
+        Replace a store of something else there.
+    report : Reporter, optional
+        Who hears that the output is claimed.
 
     Returns
     -------
@@ -41,30 +51,31 @@ def convert(input: PathLike, **options: Unpack[RunOptions]) -> Path:
     ------
     StoreExistsError
         Something else stands there.
+    UsageError
+        `output` is the input itself.
     """
-    settings = Settings.of(options)
     with open_store(Path(input)) as source:
-        output = settings.output or source.path.with_suffix(_OTHER[source.path.suffix])
-        if output.resolve() == source.path.resolve():
-            raise UsageError(f"-o {output}: that is the input itself. Give another name.")
-        inputs = {"source": fingerprint_store(source, output.parent)}
+        other = source.path.with_suffix(_OTHER[source.path.suffix])
+        path = other if output is None else Path(output)
+        if path.resolve() == source.path.resolve():
+            raise UsageError(f"-o {path}: that is the input itself. Give another name.")
         job = Job(
             stage="convert",
             kind=source.kind,
-            output=output,
+            output=path,
             params={},
-            inputs=inputs,
+            inputs={"source": fingerprint_store(source, path.parent)},
             num_rows=len(source),
             finished_meta=_as_if_converted,
         )
-        held, work = claim(job, overwrite=settings.overwrite)
-        settings.report.announce(output)
+        held, work = claim(job, overwrite=overwrite)
+        (report or Reporter()).announce(path)
         if work is not None:
-            scratch = work.scratch(output.suffix)
-            _copy(source, scratch, output.parent)
-            publish(scratch, output, source.meta.get("id", held["id"]))
+            scratch = work.scratch(path.suffix)
+            _copy(source, scratch, path.parent)
+            publish(scratch, path, source.meta.get("id", held["id"]))
             work.remove()
-        return output
+        return path
 
 
 def _as_if_converted(path: Path) -> dict[str, Any]:

@@ -85,6 +85,10 @@ class Shard:
     index: int
     count: int
 
+    def has(self, block: int) -> bool:
+        """Return whether a block belongs to this process's share."""
+        return block % self.count == self.index
+
 
 def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -> Shard:
     """Return the place among shards: ``I/N`` with 0 <= I < N, or from SLURM's job array.
@@ -117,7 +121,7 @@ def _slurm_shard(environment: Mapping[str, str]) -> Shard:
             "(SLURM_ARRAY_TASK_ID, _MIN, _MAX, _STEP, _COUNT). Start it with sbatch --array, "
             "or pass --shard I/N."
         ) from None
-    if (high - low) // step + 1 != count or (task - low) % step:
+    if step < 1 or (high - low) // step + 1 != count or (task - low) % step:
         raise UsageError(
             f"--shard slurm: the job array has gaps ({count} tasks between {low} and {high}, "
             f"step {step}), so shares would be left out. Submit all tasks of the array, or pass "

@@ -15,7 +15,7 @@ from wsltool.errors import StoreExistsError
 from wsltool.stages.plan import Job
 from wsltool.stores.open import open_store
 from wsltool.stores.schema import FORMAT, KINDS, RAGGED
-from wsltool.stores.wip import WorkInProgress, fsync_tree
+from wsltool.stores.wip import WorkInProgress, fsync_folder, fsync_tree
 from wsltool.stores.write import StoreWriter
 
 __all__ = ["finished_attributes", "pack", "publish"]
@@ -108,6 +108,7 @@ def publish(scratch: Path, output: Path, expected_id: str) -> None:
         else:
             os.link(scratch, output)
             scratch.unlink()
+        fsync_folder(output.parent)
         return
     except OSError as error:
         if not os.path.lexists(output):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -128,6 +129,7 @@ def claim(job: Job, *, overwrite: bool) -> tuple[dict[str, Any], WorkInProgress 
         The name cannot be used.
     """
     _check_name(job)
+    _check_inputs(job)
     plan, work = job.plan(), WorkInProgress(job.output)
     for _ in range(_ATTEMPTS):
         if os.path.lexists(job.output):
@@ -137,13 +139,13 @@ def claim(job: Job, *, overwrite: bool) -> tuple[dict[str, Any], WorkInProgress 
                 _tidy(work, held)
                 return held, None
             _may_replace(job.output, difference, overwrite=overwrite)
-            remove_output(job.output, held.get("id"))
+            remove_output(job, held.get("id"))
         else:
             held = work.claim(plan)
             difference = _difference(held, plan)
             if difference is not None:
                 _may_replace(work.folder, difference, overwrite=overwrite)
-                work.remove()
+                work.give_way()
             elif not os.path.lexists(job.output):
                 return held, work
             elif held["id"] == plan["id"]:
@@ -161,6 +163,13 @@ def _check_name(job: Job) -> None:
             f"{job.output}: the folder {job.output.parent} does not exist. Make it first: "
             f"mkdir -p {job.output.parent}"
         )
+
+
+def _check_inputs(job: Job) -> None:
+    """Refuse an output that is one of its own inputs: --overwrite would remove it."""
+    for role, record in job.inputs.items():
+        if (job.output.parent / record["path"]).resolve() == job.output.resolve():
+            raise UsageError(f"-o {job.output}: that is the {role} it reads. Give another name.")
 
 
 def _finished(job: Job) -> dict[str, Any]:
@@ -212,27 +221,41 @@ def _rows(limit: dict[str, Any] | None) -> str:
 
 def _tidy(work: WorkInProgress, held: dict[str, Any]) -> None:
     """Remove what a process killed between publishing and tidying left behind."""
-    plan = work.plan()
-    if work.folder.is_dir() and (plan is None or plan.get("id") == held.get("id")):
-        names = [file.name for file in work.folder.iterdir()]
-        if all(name.startswith((".tmp-", "part-", "plan.json", "training")) for name in names):
+    if not work.folder.is_dir():
+        return
+    with contextlib.suppress(StoreError, FileNotFoundError):  # a stranger's folder stays
+        plan = work.plan()
+        if plan is None:
+            work.refuse_strangers()
+        if plan is None or plan["id"] == held.get("id"):
             work.remove()
 
 
-def remove_output(path: Path, expected_id: str | None) -> None:
-    """Remove a finished output of ours at once (rename), unless another came in its place."""
+def remove_output(job: Job, expected_id: str | None) -> None:
+    """Remove a finished output of ours at once (rename), unless another came in its place.
+
+    Raises
+    ------
+    StoreExistsError
+        It is a symbolic link, which is not ours to remove.
+    """
+    path = job.output
+    if path.is_symlink():
+        raise StoreExistsError(
+            f"{path}: is a symbolic link, which --overwrite does not follow. Remove the link "
+            "or pass -o."
+        )
     doomed = path.with_name(f".tmp-{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
         path.rename(doomed)
     except FileNotFoundError:
         return
-    if doomed.is_dir():
-        try:
-            if _stored_meta(doomed).get("id") != expected_id:
-                doomed.rename(path)  # published after we looked: not ours to remove
-                return
-        except OSError:
-            pass
+    found_id = expected_id
+    with contextlib.suppress(StoreError, ValueError, OSError):
+        found_id = job.finished_meta(doomed).get("id")
+    if found_id != expected_id and not os.path.lexists(path):
+        doomed.rename(path)  # published after we looked: not ours to remove
+    elif doomed.is_dir():
         shutil.rmtree(doomed)
     else:
         doomed.unlink()

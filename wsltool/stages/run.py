@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wsltool.errors import StoreError
+from wsltool.errors import StoreError, StoreExistsError
 from wsltool.stages.options import PathLike, Settings
 from wsltool.stages.pack import pack, publish
 from wsltool.stages.plan import Job, claim, output_for
@@ -68,9 +68,19 @@ _HINTS = {
 
 
 def limited(source: Store, limit: int | None) -> tuple[int, dict[str, Any] | None]:
-    """Return how many rows are used and the record of why not all of the data set are."""
+    """Return how many rows are used and the record of why not all of the data set are.
+
+    Raises
+    ------
+    StoreError
+        The store has no rows.
+    """
     held: dict[str, Any] | None = source.meta.get("limit")
     rows = len(source)
+    if not rows:
+        raise StoreError(
+            f"{source.path.name}: holds no images, expected at least 1. Nothing can be made of it."
+        )
     if limit is None or limit >= rows:
         return rows, held
     return limit, {"how": "limit", "num_rows": limit, "of": held["of"] if held else rows}
@@ -79,15 +89,15 @@ def limited(source: Store, limit: int | None) -> tuple[int, dict[str, Any] | Non
 def row_job(settings: Settings, stage: str, kind: str, source: Store, **more: Any) -> Job:
     """Return the job of a stage that makes rows of output from rows of `source`.
 
-    The output's name, its number of rows and the lineage (the input under its kind, and the
-    images behind it) follow from `source`; `more` are further fields of `Job`, and take
-    the place of these.
+    The output's name, its number of rows, the bytes of a row and the lineage (the input under
+    its kind, and the images behind it) follow from `source`; `more` are further fields of
+    `Job`, and take the place of these.
     """
     output = settings.output or output_for(source.path, stage)
     num_rows, limit = limited(source, settings.limit)
     inputs = {source.kind: fingerprint_store(source, output.parent)}
     inputs |= inherited(source, output.parent)
-    found = {"num_rows": num_rows, "limit": limit} | more
+    found = {"num_rows": num_rows, "limit": limit, "row_bytes": source.row_bytes} | more
     found["inputs"] = inputs | more.get("inputs", {})
     found["fixed"] = {"class_name": source.whole("class_name")} | more.get("fixed", {})
     return Job(stage=stage, kind=kind, output=output, **found)
@@ -125,7 +135,8 @@ def run(job: Job, compute: Compute, settings: Settings) -> Path:
         return job.output
     num_skipped = 0
     try:
-        num_skipped = _compute_share(job, held, work, compute, settings)
+        _compute_share(job, held, work, compute, settings)
+        num_skipped = _skipped_in_share(held, work, settings)
         missing = work.missing(int(held["num_blocks"]))
         if missing:
             settings.report.note(
@@ -134,8 +145,9 @@ def run(job: Job, compute: Compute, settings: Settings) -> Path:
             )
         else:
             publish(pack(job, held, work), job.output, held["id"])
-    except FileNotFoundError:
+    except (FileNotFoundError, StoreExistsError):
         if _published_skips(job.output, held["id"]) is None:
+            work.check_held()
             raise  # else another shard published and took the work folder away
     published = _published_skips(job.output, held["id"])
     if published is not None:
@@ -146,12 +158,12 @@ def run(job: Job, compute: Compute, settings: Settings) -> Path:
 
 def _compute_share(
     job: Job, held: dict[str, Any], work: WorkInProgress, compute: Compute, settings: Settings
-) -> int:
-    """Compute and commit this shard's missing blocks; return how many rows it skipped."""
+) -> None:
+    """Compute and commit this shard's missing blocks."""
     blocks = list(_missing_blocks(held, work, settings))
-    num_rows, num_skipped = sum(block.num_rows for block in blocks), 0
+    num_rows = sum(block.num_rows for block in blocks)
     if not blocks:
-        return 0
+        return
     with settings.report.progress(job.stage, num_rows, "images") as advance:
         told = 0
 
@@ -162,10 +174,14 @@ def _compute_share(
 
         for block, rows in zip(blocks, compute(blocks, tick), strict=True):
             work.commit(block.index, rows)
-            num_skipped += int((rows["image_status"] == 1).sum())
             tick(block.num_rows - told)
             told = 0
-    return num_skipped
+
+
+def _skipped_in_share(held: dict[str, Any], work: WorkInProgress, settings: Settings) -> int:
+    """Return how many rows this shard's blocks skipped, those of earlier runs included."""
+    mine = [n for n in range(int(held["num_blocks"])) if settings.shard.has(n)]
+    return sum(int((work.part_array(n, "image_status") == 1).sum()) for n in mine)
 
 
 def _missing_blocks(
@@ -173,7 +189,7 @@ def _missing_blocks(
 ) -> Iterator[Block]:
     rows, total = int(held["rows_per_block"]), int(held["num_rows"])
     for index in work.missing(int(held["num_blocks"])):
-        if index % settings.shard.count == settings.shard.index:
+        if settings.shard.has(index):
             yield Block(index, index * rows, min(total, (index + 1) * rows))
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from wsltool.errors import UsageError
+from wsltool.errors import StoreExistsError, UsageError
 from wsltool.metrics.baselines import (
     CENTRED_FRACTIONS,
     centre_peaks,
@@ -23,7 +24,7 @@ from wsltool.metrics.protocols import Counts, ScoreProtocol, find_protocol
 from wsltool.metrics.records import Peaks, Predictions, Truth
 from wsltool.stages.options import PathLike
 from wsltool.stages.report import Reporter
-from wsltool.stages.scored import Join, check_classes, join_images, predictions, truths
+from wsltool.stages.scored import Join, join_images, predictions, truths, usable_slots
 from wsltool.stores.lineage import find_ancestor, fingerprint_store
 from wsltool.stores.open import open_store
 from wsltool.stores.store import Store
@@ -63,7 +64,7 @@ def score(
         Leave out images that were skipped on the way; by default they count as images
         without a prediction.
     output : path, optional
-        Also write the result here, as JSON.
+        Also write the result here, as JSON; an older result there is replaced.
     report : Reporter, optional
         Who hears of warnings.
 
@@ -79,6 +80,8 @@ def score(
         The protocol does not suit the store or the truth.
     LineageError
         The truth is not where it was; pass `truth`.
+    StoreExistsError
+        Something stands at `output` that is no result.
     """
     report = report or Reporter()
     names = [protocol] if isinstance(protocol, str) else list(protocol)
@@ -87,6 +90,8 @@ def score(
     protocols = [find_protocol(name) for name in names]
     if iou is not None:
         protocols = [one.with_iou(iou) for one in protocols]
+    if output is not None:
+        _check_output(Path(output))
     with ExitStack() as stack:
         store = stack.enter_context(open_store(Path(input)))
         true = open_store(Path(truth)) if truth else find_ancestor(store, "images", "--truth")
@@ -94,22 +99,37 @@ def score(
         true.require("images", "score --truth", "Give an images store with boxes.")
         results = []
         for one in protocols:
-            read = _reads(store, one)
-            check_classes(read, one)
-            results.append(_scored(read, true, one, without_skipped, report))
+            read = stack.enter_context(_reads(store, one))
+            results.append(_scored(read, true, one, store, without_skipped, report))
     found = {"format": 1, "version": metadata.version("wsltool"), "results": results}
     if output is not None:
-        _write(Path(output), found)
+        text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        place_file(Path(output), _writer(text.encode()), replace=True)
     return found
 
 
-def _write(path: Path, found: dict[str, Any]) -> None:
-    text = (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode()
-    place_file(path, lambda file: _put(file, text), replace=True)
+def _check_output(path: Path) -> None:
+    """Refuse a place that cannot be written, or holds something else than a result."""
+    if not path.parent.is_dir():
+        raise UsageError(f"-o {path}: the folder {path.parent} does not exist. Make it first.")
+    if not os.path.lexists(path):
+        return
+    try:
+        old = json.loads(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError):
+        old = None
+    if not isinstance(old, dict) or "results" not in old:
+        raise StoreExistsError(
+            f"-o {path}: something stands there that is no result of score. It is left alone. "
+            "Give another name."
+        )
 
 
-def _put(file: Any, text: bytes) -> None:
-    file.write(text)
+def _writer(content: bytes) -> Callable[[BinaryIO], None]:
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    return write
 
 
 def _reads(store: Store, protocol: ScoreProtocol) -> Store:
@@ -121,27 +141,34 @@ def _reads(store: Store, protocol: ScoreProtocol) -> Store:
 
 
 def _scored(
-    store: Store, truth: Store, protocol: ScoreProtocol, without_skipped: bool, report: Reporter
+    store: Store,
+    truth: Store,
+    protocol: ScoreProtocol,
+    given: Store,
+    without_skipped: bool,
+    report: Reporter,
 ) -> dict[str, Any]:
-    join = join_images(store, truth, without_skipped=without_skipped)
-    lines = list(_join_warnings(join, store, truth, without_skipped=without_skipped))
-    totals = _count(store, truth, protocol, join)
+    """Return what one protocol says of `given`, of which it reads `store`."""
+    num_slots = usable_slots(store, protocol)
+    join = join_images(store, truth, given=given, without_skipped=without_skipped)
+    totals = _count(store, truth, protocol, join, num_slots)
     result = protocol.result(totals["method"])
+    lines = list(_join_warnings(join, given, truth, without_skipped=without_skipped))
     lines += result.warnings
     for line in lines:
         report.warn(f"{protocol.name}: {line}")
-    names, ids = truth.class_names(), truth.whole("class_id").tolist()
     found = result.as_dict()
+    names, ids = truth.class_names(), truth.whole("class_id").tolist()
     for row in found["per_class"]:
         row["class_name"], row["class_id"] = names[row["class_index"]], ids[row["class_index"]]
-    found["warnings"] = lines
-    found["baselines"] = list(_baselines(protocol, totals))
-    found["images"] = _image_counts(join, store)
-    found["classes"] = store.attributes.get("classes", "")
-    folder = Path.cwd()
-    found["inputs"] = {s.kind: fingerprint_store(s, folder) for s in (store, truth)}
-    found["made_by"] = {"stage": store.meta.get("stage"), "params": store.meta.get("params", {})}
-    return found
+    return found | {
+        "warnings": lines,
+        "baselines": list(_baselines(protocol, totals)),
+        "images": _image_counts(join, given),
+        "classes": store.attributes.get("classes", ""),
+        "inputs": {one.kind: fingerprint_store(one, Path.cwd()) for one in (given, store, truth)},
+        "made_by": {"stage": given.meta.get("stage"), "params": given.meta.get("params", {})},
+    }
 
 
 def _image_counts(join: Join, store: Store) -> dict[str, Any]:
@@ -177,12 +204,14 @@ def _join_warnings(
         yield f"{join.num_without_truth} images have no usable truth and are left out"
 
 
-def _count(store: Store, truth: Store, protocol: ScoreProtocol, join: Join) -> dict[str, Counts]:
+def _count(
+    store: Store, truth: Store, protocol: ScoreProtocol, join: Join, num_slots: int | None
+) -> dict[str, Counts]:
     """Return the counts of the method and of each trivial baseline, over all images."""
     transforms = _transforms(protocol)
     totals: dict[str, Counts] = {}
-    blocks = zip(predictions(store, join, protocol.reads), truths(truth, join), strict=True)
-    for predicted, true in blocks:
+    predicted_blocks = predictions(store, join, protocol.reads, num_slots)
+    for predicted, true in zip(predicted_blocks, truths(truth, join), strict=True):
         for name, transform in transforms.items():
             counts = protocol.count(transform(predicted, true), true)
             totals[name] = totals[name] + counts if name in totals else counts

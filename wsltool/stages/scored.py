@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from wsltool.errors import ProtocolError
+from wsltool.errors import BadImageError, ProtocolError
 from wsltool.metrics.protocols import ScoreProtocol
 from wsltool.metrics.records import Peaks, Predictions, Truth
 from wsltool.stages.map_rows import map_rows
 from wsltool.stores.store import Store
 
-__all__ = ["Join", "check_classes", "join_images", "predictions", "truths"]
+__all__ = ["Join", "join_images", "predictions", "truths", "usable_slots"]
 
 Array = np.ndarray[Any, Any]
 
@@ -30,7 +30,8 @@ class Join:
     truth_row_N : int64 ndarray of shape (N,)
         The scored images, rows of the truth.
     row_N : int64 ndarray of shape (N,)
-        Their rows among the predictions, -1 where the store lacks the image or skipped it.
+        Their rows among the predictions, -1 where the store lacks the image or it was
+        skipped.
     num_missing, num_skipped, num_unknown, num_without_truth : int
         Images that the store lacks; that it skipped; that the truth lacks; whose own truth
         could not be read when it was ingested.
@@ -44,11 +45,21 @@ class Join:
     num_without_truth: int
 
 
-def join_images(store: Store, truth: Store, *, without_skipped: bool) -> Join:
+def join_images(store: Store, truth: Store, *, given: Store, without_skipped: bool) -> Join:
     """Join predictions and truth by ``image_id``.
 
     An image of the truth that the store lacks counts as missed, unless the store says that
     it holds only some rows (``--limit``, ``select``).
+
+    Parameters
+    ----------
+    store, truth : Store
+        The maps or boxes that are read, and the images.
+    given : Store
+        What is scored: `store` itself, or boxes made from these maps. It decides which
+        images there are, and what it skipped counts as skipped.
+    without_skipped : bool
+        Leave out skipped images.
 
     Raises
     ------
@@ -60,35 +71,43 @@ def join_images(store: Store, truth: Store, *, without_skipped: bool) -> Join:
             f"{store.path.name} and {truth.path.name} have different classes "
             f"({_few(store)} and {_few(truth)}). Give the truth that it was made from."
         )
-    row_of = _rows_by_id(store)
-    ids = truth.whole("image_id").tolist()
-    row_N = np.array([row_of.get(name, -1) for name in ids], np.int64)
-    num_unknown = len(row_of) - int((row_N >= 0).sum())
-    _rows_by_id(truth)
-    kept_N = np.ones(len(ids), bool)
-    if store.meta.get("limit") is not None:
-        kept_N &= row_N >= 0
-    unread_N = _unread(truth)
-    kept_N &= ~unread_N
-    skipped_N = np.zeros(len(ids), bool)
-    if "image_status" in store:
-        status = store.whole("image_status")
-        skipped_N = (row_N >= 0) & (status[row_N] != 0)
+    ids = list(_rows_by_id(truth))
+    row_N = _rows_of(ids, store)
+    given_N = row_N if given is store else _rows_of(ids, given)
+    here_N = (row_N >= 0) & (given_N >= 0)
+    scope_N = here_N if given.meta.get("limit") is not None else np.ones(len(ids), bool)
+    unread_N = _unread(truth) & scope_N
+    kept_N = scope_N & ~unread_N
+    skipped_N = (_skipped(store, row_N) | _skipped(given, given_N)) & kept_N
     if without_skipped:
-        kept_N &= ~skipped_N
-    if not kept_N.any():
+        kept_N = kept_N & ~skipped_N
+    if not (kept_N & here_N).any():
         raise ProtocolError(
-            f"{store.path.name} and {truth.path.name} have no image in common. "
+            f"{given.path.name} and {truth.path.name}: no image is left to score, "
+            f"{int(here_N.sum())} are in both, {int(skipped_N.sum())} of them were skipped. "
             "Give the truth that it was made from."
         )
     return Join(
         truth_row_N=np.flatnonzero(kept_N),
-        row_N=np.where(skipped_N, -1, row_N)[kept_N],
-        num_missing=int((row_N[kept_N] < 0).sum()),
+        row_N=np.where(here_N & ~skipped_N, row_N, -1)[kept_N],
+        num_missing=int((kept_N & ~here_N).sum()),
         num_skipped=int(skipped_N.sum()),
-        num_unknown=num_unknown,
+        num_unknown=len(given) - int((given_N >= 0).sum()),
         num_without_truth=int(unread_N.sum()),
     )
+
+
+def _rows_of(ids: list[str], store: Store) -> Array:
+    """Return the row of each id, -1 where the store lacks it, int64 (N,)."""
+    row_of = _rows_by_id(store)
+    return np.array([row_of.get(name, -1) for name in ids], np.int64)
+
+
+def _skipped(store: Store, row_N: Array) -> Array:
+    """Return which of the rows the store skipped; -1 is not skipped."""
+    if "image_status" not in store:
+        return np.zeros(len(row_N), bool)
+    return (row_N >= 0) & (store.whole("image_status")[row_N] != 0)
 
 
 def _few(store: Store) -> str:
@@ -114,8 +133,11 @@ def _unread(truth: Store) -> Array:
     return unread
 
 
-def check_classes(store: Store, protocol: ScoreProtocol) -> None:
-    """Refuse maps or boxes whose classes do not suit the protocol.
+def usable_slots(store: Store, protocol: ScoreProtocol) -> int | None:
+    """Return how many slots the protocol may read, None for all; refuse unsuitable classes.
+
+    A protocol that ranks classes reads no slot that may owe its place to the truth: of
+    ``top5+present`` the first five.
 
     Raises
     ------
@@ -128,25 +150,25 @@ def check_classes(store: Store, protocol: ScoreProtocol) -> None:
     num_classes = store.shape("class_name")[0]
     tops = [int(p[3:]) for p in parts if p.startswith("top") and p[3:].isdigit()]
     depth = num_classes if "all" in parts or not parts else max(tops, default=0)
-    above = any(part.startswith("above:") for part in parts)
-    if protocol.ranks_classes:
-        if parts == ["present"]:
+    if not protocol.ranks_classes:
+        if "present" not in parts and depth < num_classes:
             raise ProtocolError(
-                f"{store.path.name}: was made only for the classes present, so the truth chose "
-                f"them; {protocol.name} ranks classes. Make it again with cam --classes top5 "
-                "or all."
+                f"{store.path.name}: holds the classes {chosen}, {protocol.name} needs those "
+                f"present in every image. Make it again with cam --classes {chosen}+present."
             )
-        need = min(protocol.rank_depth, num_classes)
-        if depth < need and not above:
-            raise ProtocolError(
-                f"{store.path.name}: holds the classes {chosen}, {protocol.name} needs the best "
-                f"{need}. Make it again with cam --classes top{need}."
-            )
-    elif "present" not in parts and depth < num_classes:
+        return None
+    if "present" in parts and not depth:
         raise ProtocolError(
-            f"{store.path.name}: holds the classes {chosen}, {protocol.name} needs those present "
-            f"in every image. Make it again with cam --classes {chosen}+present."
+            f"{store.path.name}: holds the classes {chosen}, so the truth chose them; "
+            f"{protocol.name} ranks classes. Make it again with cam --classes top5 or all."
         )
+    need = min(protocol.rank_depth, num_classes)
+    if depth < need and ("present" in parts or not any(p.startswith("above:") for p in parts)):
+        raise ProtocolError(
+            f"{store.path.name}: holds the classes {chosen}, {protocol.name} needs the best "
+            f"{need}. Make it again with cam --classes top{need}."
+        )
+    return depth if "present" in parts else None
 
 
 def truths(truth: Store, join: Join) -> Iterator[Truth]:
@@ -177,27 +199,37 @@ def _edges(count_N: Array) -> Array:
     return np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64)
 
 
-def predictions(store: Store, join: Join, reads: str) -> Iterator[Predictions | Peaks]:
-    """Yield boxes, or peaks of maps, of the scored images, block by block."""
+def predictions(
+    store: Store, join: Join, reads: str, num_slots: int | None = None
+) -> Iterator[Predictions | Peaks]:
+    """Yield boxes, or peaks of maps, of the scored images, block by block.
+
+    Only of the first `num_slots` slots, where that is given.
+
+    Raises
+    ------
+    ProtocolError
+        A map is not finite.
+    """
     for at in range(0, len(join.row_N), _BLOCK_ROWS):
         rows = join.row_N[at : at + _BLOCK_ROWS]
-        yield _boxes(store, rows) if reads == "boxes" else _peaks(store, rows)
+        yield _boxes(store, rows, num_slots) if reads == "boxes" else _peaks(store, rows)
 
 
-def _ranks(store: Store, row_N: Array) -> tuple[Array, Array]:
+def _ranks(store: Store, row_N: Array, num_slots: int | None) -> tuple[Array, Array]:
     """Return the ranked classes and scores of some rows, empty where the row is -1."""
-    num_slots = store.shape("map_class")[1]
-    class_NS = np.full((len(row_N), num_slots), -1, np.int32)
-    score_NS = np.full((len(row_N), num_slots), -np.inf, np.float32)
+    shape = (len(row_N), store.shape("map_class")[1])
+    class_NS = np.full(shape, -1, np.int32)
+    score_NS = np.full(shape, -np.inf, np.float32)
     here_N = row_N >= 0
     if here_N.any():
         found = store.gather(row_N[here_N], ["map_class", "map_score"])
         class_NS[here_N], score_NS[here_N] = found["map_class"], found["map_score"]
-    return class_NS, score_NS
+    return class_NS[:, :num_slots], score_NS[:, :num_slots]
 
 
-def _boxes(store: Store, row_N: Array) -> Predictions:
-    class_NS, score_NS = _ranks(store, row_N)
+def _boxes(store: Store, row_N: Array, num_slots: int | None) -> Predictions:
+    class_NS, score_NS = _ranks(store, row_N, num_slots)
     here_N = row_N >= 0
     count_N = np.zeros(len(row_N), np.int64)
     found: dict[str, Array] = {
@@ -208,6 +240,11 @@ def _boxes(store: Store, row_N: Array) -> Predictions:
     if here_N.any():
         found = store.gather(row_N[here_N], [], ["box"])
         count_N[here_N] = found["box_start"]
+        if num_slots is not None:
+            kept_B = found["box_slot"] < num_slots
+            image_B = np.repeat(np.arange(len(row_N)), count_N)
+            count_N = np.bincount(image_B[kept_B], minlength=len(row_N))
+            found = {name: found[name][kept_B] for name in ("box", "box_class", "box_score")}
     return Predictions(
         has_prediction_N=here_N,
         map_class_NS=class_NS,
@@ -220,15 +257,21 @@ def _boxes(store: Store, row_N: Array) -> Predictions:
 
 
 def _peaks(store: Store, row_N: Array) -> Peaks:
-    class_NS, score_NS = _ranks(store, row_N)
+    class_NS, score_NS = _ranks(store, row_N, None)
     peak_xy_NS2 = np.zeros((*class_NS.shape, 2))
-    for n, row in enumerate(row_N):
-        if row < 0:
+    for n in np.flatnonzero(row_N >= 0):
+        row = int(row_N[n])
+        maps_of_image = next(map_rows(store, row, row + 1))
+        if maps_of_image is None:
             continue
-        for maps_of_image in map_rows(store, int(row), int(row) + 1):
-            if maps_of_image is not None:
-                for slot in maps_of_image.slots():
-                    peak_xy_NS2[n, slot] = maps_of_image.peak(slot)
+        try:
+            for slot in maps_of_image.slots():
+                peak_xy_NS2[n, slot] = maps_of_image.peak(slot)
+        except BadImageError as error:
+            name = store.rows("image_id", row, row + 1)[0]
+            raise ProtocolError(
+                f'{store.path.name} row {row} "{name}": {error} Make the maps again.'
+            ) from error
     return Peaks(
         has_prediction_N=row_N >= 0,
         map_class_NS=class_NS,

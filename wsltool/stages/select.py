@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from wsltool.datasets.textfiles import read_lines
 from wsltool.errors import UsageError
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
 from wsltool.stages.plan import Job
@@ -22,6 +23,7 @@ __all__ = ["select"]
 Array = np.ndarray[Any, Any]
 
 _READ_ROWS = 4096
+_LARGEST_SEED = 1 << 63
 
 
 def select(
@@ -63,11 +65,14 @@ def select(
     ------
     UsageError
         No condition, a bad value, an unknown class or id, or no row is left.
+    DatasetError
+        The file of ids cannot be read.
     """
     if fraction is None and ids is None and class_ is None and not_in is None:
         raise UsageError("select: no condition. Pass --fraction, --ids, --class or --not-in.")
     if fraction is not None:
         check_range("--fraction", fraction, 0, 1, open_low=True, open_high=False)
+    check_range("--seed", seed, 0, _LARGEST_SEED)
     settings = Settings.of(options)
     with open_store(Path(input)) as source:
         kept = _named(source, ids, not_in)
@@ -76,7 +81,8 @@ def select(
         rows = np.flatnonzero(kept)[: settings.limit]
         if not len(rows):
             raise UsageError(f"{source.path.name}: none of {len(source)} rows fulfils that.")
-        params = {"fraction": fraction, "class": class_, "seed": seed}
+        drawn = {} if fraction is None else {"fraction": fraction, "seed": seed}
+        params = drawn | {"class": class_}
         job = _job(settings, source, rows, params, ids, not_in)
 
         def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
@@ -102,9 +108,6 @@ def _job(
     if not_in is not None:
         with open_store(Path(not_in)) as other:
             inputs["not_in"] = fingerprint_store(other, folder)
-    attributes = {name: v for name, v in source.attributes.items() if name != "wsltool"}
-    if "root" in attributes:
-        attributes["root"] = rebased(attributes["root"], source.path.parent, folder)
     return row_job(
         settings,
         "select",
@@ -117,11 +120,19 @@ def _job(
             for name, spec in KINDS[source.kind].items()
             if spec.dims[0] == "class" and name in source
         },
-        attributes=attributes,
+        attributes=_attributes(source, folder),
         num_rows=len(rows),
         limit={"how": "select", "num_rows": len(rows), "of": held["of"]},
         row_bytes=_row_bytes(source),
     )
+
+
+def _attributes(source: Store, folder: Path) -> dict[str, Any]:
+    """Return the source's own attributes, the pictures' folder as seen from `folder`."""
+    attributes = {name: v for name, v in source.attributes.items() if name != "wsltool"}
+    if "root" in attributes:
+        attributes["root"] = rebased(attributes["root"], source.path.parent, folder)
+    return attributes
 
 
 def _row_bytes(source: Store) -> int:
@@ -138,8 +149,7 @@ def _named(source: Store, ids: PathLike | None, not_in: PathLike | None) -> Arra
     found = [str(name) for name in source.whole("image_id").tolist()]
     kept = np.ones(len(found), bool)
     if ids is not None:
-        wanted = set(Path(ids).read_text(encoding="utf-8").split("\n")) - {""}
-        wanted = {line.strip() for line in wanted}
+        wanted = {line for _, line in read_lines(Path(ids))}
         lacking = sorted(wanted - set(found))
         if lacking:
             raise UsageError(
