@@ -171,10 +171,10 @@ def _trace(module: nn.Module, size_px: tuple[int, int]) -> tuple[list[Call], Any
     return calls, output
 
 
-def _note(calls: list[Call], name: str) -> Any:  # noqa: ANN401  (torch wants any callable)
+def _note(calls: list[Call], name: str) -> Any:
     """Return a hook that keeps the means of an output, never the output itself."""
 
-    def hook(part: nn.Module, args: tuple[Any, ...], output: Any) -> None:  # noqa: ANN401
+    def hook(part: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = Call(name, part, tuple(output.shape) if isinstance(output, Tensor) else ())
         if len(call.shape) == 4:
             call.mean_NC = output.mean((2, 3))

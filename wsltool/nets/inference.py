@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -125,7 +126,7 @@ def run_cams(
     device: torch.device,
     precision: Precision = "float32",
     workers: int = 0,
-) -> Iterator[CamBatch]:
+) -> Generator[CamBatch]:
     """Compute class scores and class activation maps.
 
     The class score is the mean over scales, and over the plain and the mirrored picture with
@@ -149,7 +150,7 @@ def run_cams(
     Yields
     ------
     CamBatch
-        One a batch, in order.
+        One a batch, in order. Close the generator, or use it up, to end the workers.
 
     Raises
     ------
@@ -171,11 +172,12 @@ def run_cams(
         workers=workers,
         pin=device.type == "cuda",
     )
-    for inputs in loaded:
-        for failure in inputs.failure:
-            if failure is not None:
-                raise failure
-        yield run(inputs, choose)
+    with closing(loaded):
+        for inputs in loaded:
+            for failure in inputs.failure:
+                if failure is not None:
+                    raise failure
+            yield run(inputs, choose)
 
 
 @dataclass

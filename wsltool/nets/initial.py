@@ -15,7 +15,7 @@ from wsltool.nets.catalogue import Architecture, find_architecture
 from wsltool.nets.closed_form import find_closed_form
 from wsltool.nets.model_file import read_header
 from wsltool.nets.preprocess import Preprocess
-from wsltool.nets.weights import current_names, read_state, set_head
+from wsltool.nets.weights import current_names, fit_head, read_state, set_head
 
 __all__ = ["Start", "start_network"]
 
@@ -92,6 +92,7 @@ def start_network(
         torch.manual_seed(seed)
         module = architecture.build()
         state, source = _weights(architecture, module, init)
+        fit_head(module, state)
         own = module.state_dict()
         state = current_names(state, own)
         fitting = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}

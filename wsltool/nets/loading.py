@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -47,11 +47,12 @@ def load_batches(
     *,
     workers: int,
     pin: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Yield `collate` of the items of each batch, in order, read ahead by `workers` processes.
 
-    The workers ignore SIGINT and SIGTERM (whoever started them handles these) and die with
-    their parent at once, however it dies (Linux). Torch's global random state is not touched.
+    The workers ignore SIGINT (whoever started them handles it) and die with their parent at
+    once, however it dies (Linux). Close the generator, or use it up, to end them; torch's
+    global random state is not touched.
 
     Raises
     ------
@@ -82,12 +83,13 @@ def load_batches(
             f"a process that reads pictures has died ({one_line(error)}); memory may be short. "
             "Pass a smaller --workers or --batch-size."
         ) from error
+    finally:
+        del iterator  # ends the workers, whoever still holds this frame
 
 
 def _start_worker(_worker: int) -> None:
-    """Make a new worker process leave signals to its parent and die with it."""
+    """Make a new worker process leave Ctrl-C to its parent and die with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         library: Any = ctypes.CDLL(None, use_errno=True)
         library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -72,8 +72,9 @@ def check_labels(
     Raises
     ------
     TrainingError
-        There is nothing to learn from: no image, a class without an image, an image
-        without or with several classes under softmax, another number than these three.
+        There is nothing to learn from: no image, no image with a class, an image without
+        or with several classes under softmax, another number than these three. A class
+        without an image is borne; it is never predicted.
     """
     if label_NK.shape != (len(rows), len(class_name)) or label_NK.size == 0:
         raise TrainingError(
@@ -83,12 +84,9 @@ def check_labels(
     strange = np.setdiff1d(label_NK, [ABSENT, PRESENT, UNDECIDED])
     if strange.size:
         raise TrainingError(f"labels must be 0, 1 or 255, got {strange[0]}.")
-    num_images_K = (label_NK == PRESENT).sum(0)
-    if (num_images_K == 0).any():
-        name = class_name[int(np.flatnonzero(num_images_K == 0)[0])]
+    if not (label_NK == PRESENT).any():
         raise TrainingError(
-            f'class "{name}" has no image among the {len(rows)}; training needs at least one a '
-            "class. Leave the class out, or add images of it."
+            f"none of the {len(rows)} images has a class; training needs at least one that has."
         )
     if loss == "softmax":
         _check_one_class(label_NK, rows, class_name)

@@ -6,7 +6,8 @@ import hashlib
 import json
 import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class _Task:
 
     learner: nn.Module
     forward: Callable[[Tensor], Tensor]
-    batches: Callable[[int], Iterator[tuple[list[int], Tensor]]]
+    batches: Callable[[int], Generator[tuple[list[int], Tensor]]]
     label_NK: Tensor
     config: TrainConfig
     folder: Path
@@ -156,7 +157,7 @@ def _task(
         parameter.requires_grad_(entry not in frozen)
     plan = _plan(start, examples, label_NK, config)
     label = torch.tensor(label_NK).to(device)
-    batches: Callable[[int], Iterator[tuple[list[int], Tensor]]]
+    batches: Callable[[int], Generator[tuple[list[int], Tensor]]]
     learns_head_only = all(
         entry in head for entry, p in start.network.module.named_parameters() if p.requires_grad
     )
@@ -174,7 +175,7 @@ def _task(
         layer = _layer(start.network, device)
         return _Task(layer, layer, batches, label, config, folder, plan, device)
 
-    def pictures(epoch: int) -> Iterator[tuple[list[int], Tensor]]:
+    def pictures(epoch: int) -> Generator[tuple[list[int], Tensor]]:
         order = epoch_batches(len(examples.rows), config.batch_size, config.seed, epoch)
         return picture_batches(examples, order, epoch, device, workers)
 
@@ -198,11 +199,11 @@ def _layer(network: CamNetwork, device: torch.device) -> nn.Linear:
 
 def _feature_batches(
     feature_NVC: NDArray[np.float32], config: TrainConfig, device: torch.device
-) -> Callable[[int], Iterator[tuple[list[int], Tensor]]]:
+) -> Callable[[int], Generator[tuple[list[int], Tensor]]]:
     """Return a function that yields one view of each picture an epoch."""
     num_images, num_views, _ = feature_NVC.shape
 
-    def batches(epoch: int) -> Iterator[tuple[list[int], Tensor]]:
+    def batches(epoch: int) -> Generator[tuple[list[int], Tensor]]:
         random = np.random.default_rng((config.seed, epoch, 1))
         view_N = np.asarray(random.integers(0, num_views, num_images))
         for places in epoch_batches(num_images, config.batch_size, config.seed, epoch):
@@ -250,27 +251,15 @@ def _run(task: _Task, on_epoch: Callable[[Record], None] | None) -> None:
 def _epoch(task: _Task, optimizer: torch.optim.Optimizer, epoch: int) -> Record:
     """Train one epoch; its random numbers depend on the seed and the epoch alone."""
     config, started = task.config, time.perf_counter()
-    loss_function = LOSSES[config.loss]
     _train_mode(task.learner)
     total, num_images, lr = 0.0, 0, config.lr_at(epoch)
     devices = [task.device] if task.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(np.random.default_rng((config.seed, epoch, 2)).integers(2**62)))
-        for step, (places, x) in enumerate(task.batches(epoch)):
-            what = f"epoch {epoch + 1} step {step + 1}"
-            with computing(task.device, config.precision), told_in_one_line(what):
-                logit_NK = task.forward(x).float()
-            loss = loss_function(logit_NK, task.label_NK[places])
-            value = loss.item()
-            if not np.isfinite(value):
-                raise TrainingError(
-                    f"{what}: the loss is {value} at learning rate {lr:g}. Pass a smaller --lr, "
-                    f"such as {lr / 10:g}."
-                )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total, num_images = total + value * len(places), num_images + len(places)
+        with closing(task.batches(epoch)) as batches:
+            for step, (places, x) in enumerate(batches, 1):
+                value = _step(task, optimizer, places, x, f"epoch {epoch + 1} step {step}")
+                total, num_images = total + value * len(places), num_images + len(places)
     return {
         "epoch": epoch + 1,
         "num_epochs": config.epochs,
@@ -279,6 +268,26 @@ def _epoch(task: _Task, optimizer: torch.optim.Optimizer, epoch: int) -> Record:
         "seconds": round(time.perf_counter() - started, 3),
         "num_images": num_images,
     }
+
+
+def _step(
+    task: _Task, optimizer: torch.optim.Optimizer, places: list[int], x: Tensor, what: str
+) -> float:
+    """Learn from one batch; return its loss."""
+    with computing(task.device, task.config.precision), told_in_one_line(what):
+        logit_NK = task.forward(x).float()
+    loss = LOSSES[task.config.loss](logit_NK, task.label_NK[places])
+    value = loss.item()
+    if not np.isfinite(value):
+        lr = optimizer.param_groups[0]["lr"]
+        raise TrainingError(
+            f"{what}: the loss is {value} at learning rate {lr:g}. Pass a smaller --lr, such as "
+            f"{lr / 10:g}."
+        )
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return value
 
 
 def _train_mode(learner: nn.Module) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -123,7 +124,8 @@ def epoch_batches(num: int, batch_size: int, seed: int, epoch: int) -> list[list
     order = np.random.default_rng((seed, epoch)).permutation(num).tolist()
     batches = [order[start : start + batch_size] for start in range(0, num, batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2] += batches.pop()
+        last = batches.pop()
+        batches[-1] += last
     return batches
 
 
@@ -133,7 +135,7 @@ def picture_batches(
     epoch: int,
     device: torch.device,
     workers: int,
-) -> Iterator[tuple[list[int], Tensor]]:
+) -> Generator[tuple[list[int], Tensor]]:
     """Yield places and normalised pictures (num_images, 3, row, column) of one epoch.
 
     Raises
@@ -143,10 +145,11 @@ def picture_batches(
     """
     pin = device.type == "cuda"
     loaded = load_batches(_Pictures(examples, epoch), batches, _collate, workers=workers, pin=pin)
-    for places, input_NCHW, failure in loaded:
-        if failure is not None or input_NCHW is None:
-            raise failure or TrainingError("an empty batch was read.")
-        yield places, examples.preprocess.normalise(input_NCHW.to(device, non_blocking=True))
+    with closing(loaded):
+        for places, input_NCHW, failure in loaded:
+            if failure is not None or input_NCHW is None:
+                raise failure or TrainingError("an empty batch was read.")
+            yield places, examples.preprocess.normalise(input_NCHW.to(device, non_blocking=True))
 
 
 def pooled_features(
@@ -179,14 +182,14 @@ def pooled_features(
     feature_NVC: Any = open_memmap(file, mode, np.float32, shape)
     starts = range(num_done, len(examples.rows), batch_size)
     batches = [list(range(s, min(s + batch_size, len(examples.rows)))) for s in starts]
-    loaded = picture_batches(examples.plain(), batches, 0, device, workers)
-    for count, (places, x_NCHW) in enumerate(loaded, 1):
-        for view in range(num_views):
-            x = x_NCHW.flip(3) if view else x_NCHW
-            feature_NVC[places, view] = _pool(network, x, device, precision)
-        if count % _FLUSH_EVERY == 0 or count == len(batches):
-            feature_NVC.flush()
-            write_text(note, json.dumps({**plan, "num_done": places[-1] + 1}))
+    with closing(picture_batches(examples.plain(), batches, 0, device, workers)) as loaded:
+        for count, (places, x_NCHW) in enumerate(loaded, 1):
+            for view in range(num_views):
+                x = x_NCHW.flip(3) if view else x_NCHW
+                feature_NVC[places, view] = _pool(network, x, device, precision)
+            if count % _FLUSH_EVERY == 0 or count == len(batches):
+                feature_NVC.flush()
+                write_text(note, json.dumps({**plan, "num_done": places[-1] + 1}))
     return np.asarray(feature_NVC)
 
 
