@@ -62,7 +62,10 @@ def write_model_file(path: Path, state: Mapping[str, Tensor], header: ModelHeade
     arrays = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
     temporary = path.with_name(f".{path.name}.tmp")
     try:
+        temporary.touch()  # made here, so that others may read it as they may other files
+        mode = temporary.stat().st_mode
         save_file(arrays, temporary, metadata={_KEY: text})
+        temporary.chmod(mode)
         fsync_replace(temporary, path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be written ({one_line(error)}).") from error

@@ -34,7 +34,7 @@ from wsltool.nets.training_data import (
 )
 from wsltool.nets.weights import fsync_replace, one_line, state_sha256
 
-__all__ = ["Record", "train_classifier"]
+__all__ = ["Record", "prepare_training", "train_classifier"]
 
 Record = dict[str, float | int]
 """What is logged of one epoch: epoch, num_epochs, loss, lr, seconds, num_images."""
@@ -55,8 +55,52 @@ class _Task:
     history: list[Record] = field(default_factory=list)
 
 
-def train_classifier(
+def prepare_training(
     name: str,
+    label_NK: NDArray[np.uint8],
+    config: TrainConfig,
+    *,
+    rows: Sequence[int] | None = None,
+    class_name: Sequence[str] | None = None,
+) -> Start:
+    """Check all that can be checked before the first step, and build the network.
+
+    Parameters
+    ----------
+    name
+        The network, as for `load_model`.
+    label_NK, rows, class_name
+        As for `train_classifier`.
+
+    Raises
+    ------
+    TrainingError
+        Labels that cannot be learnt from, or nothing to freeze.
+    ModelError
+        The network cannot be built.
+    """
+    places = list(range(len(label_NK)) if rows is None else rows)
+    names = list(class_name or map(str, range(label_NK.shape[1])))
+    check_labels(label_NK, config.loss, rows=places, class_name=names)
+    start = start_network(
+        name, label_NK.shape[1], init=config.init, pool=config.pool, seed=config.seed
+    )
+    if config.freeze == "features" and not _frozen(start, config):
+        raise TrainingError(
+            f"--freeze features: nothing of {start.arch} was trained before (init is "
+            f'"{start.source}"). Pass --init FILE, or leave --freeze out.'
+        )
+    return start
+
+
+def _frozen(start: Start, config: TrainConfig) -> set[str]:
+    """Names of the arrays that do not learn."""
+    head = set(head_entries(start.network, start.network.module.state_dict()))
+    return set(start.matched) - head if config.freeze == "features" else set()
+
+
+def train_classifier(
+    start: Start | str,
     load_picture: LoadPicture,
     label_NK: NDArray[np.uint8],
     work_dir: Path,
@@ -67,6 +111,7 @@ def train_classifier(
     class_id: Sequence[str] | None = None,
     device: torch.device | None = None,
     workers: int = 0,
+    on_features: Callable[[int], None] | None = None,
     on_epoch: Callable[[Record], None] | None = None,
 ) -> Model:
     """Train a network on image-level labels.
@@ -77,8 +122,8 @@ def train_classifier(
 
     Parameters
     ----------
-    name
-        The network, as for `load_model`.
+    start
+        From `prepare_training`, or the network's name.
     load_picture
         Takes a row, returns its picture.
     label_NK
@@ -87,6 +132,9 @@ def train_classifier(
         The row of each label; None for 0 … num_rows − 1. Good pictures only.
     class_name, class_id
         Of each class, kept with the model.
+    on_features
+        Called with the number of pictures whose features were just computed, where the
+        features are frozen.
     on_epoch
         Called with the record of each finished epoch.
 
@@ -102,18 +150,15 @@ def train_classifier(
     """
     device = device or torch.device("cpu")
     places = list(range(len(label_NK)) if rows is None else rows)
-    names = list(class_name or map(str, range(label_NK.shape[1])))
-    check_labels(label_NK, config.loss, rows=places, class_name=names)
-    start = start_network(
-        name, label_NK.shape[1], init=config.init, pool=config.pool, seed=config.seed
-    )
+    if isinstance(start, str):
+        start = prepare_training(start, label_NK, config, rows=places, class_name=class_name)
     preprocess = start.preprocess.at(config.input_size, config.fit)
     work_dir.mkdir(parents=True, exist_ok=True)
     examples = Examples(
         load_picture, places, preprocess, config.mirror, config.crop_area, config.seed
     )
     start.network.to(device)
-    task = _task(start, examples, label_NK, config, work_dir, device, workers)
+    task = _task(start, examples, label_NK, config, work_dir, device, workers, on_features)
     _run(task, on_epoch)
     _keep(start, task)
     module = start.network.cpu().eval().requires_grad_(False).module
@@ -144,15 +189,11 @@ def _task(
     folder: Path,
     device: torch.device,
     workers: int,
+    on_features: Callable[[int], None] | None,
 ) -> _Task:
     """Decide what learns: the whole network, a part, or only the head on kept features."""
     head = set(head_entries(start.network, start.network.module.state_dict()))
-    frozen = set(start.matched) - head if config.freeze == "features" else set()
-    if config.freeze == "features" and not frozen:
-        raise TrainingError(
-            f"--freeze features: nothing of {start.arch} was trained before (init is "
-            f'"{start.source}"). Pass --init FILE, or leave --freeze out.'
-        )
+    frozen = _frozen(start, config)
     for entry, parameter in start.network.module.named_parameters():
         parameter.requires_grad_(entry not in frozen)
     plan = _plan(start, examples, label_NK, config)
@@ -170,6 +211,7 @@ def _task(
             device=device,
             precision=config.precision,
             workers=workers,
+            on_features=on_features,
         )
         batches = _feature_batches(feature_NVC, config, device)
         layer = _layer(start.network, device)

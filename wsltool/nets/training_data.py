@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -161,6 +161,7 @@ def pooled_features(
     device: torch.device,
     precision: Precision,
     workers: int,
+    on_features: Callable[[int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Compute the spatial mean of the features of every picture, once.
 
@@ -187,6 +188,8 @@ def pooled_features(
             for view in range(num_views):
                 x = x_NCHW.flip(3) if view else x_NCHW
                 feature_NVC[places, view] = _pool(network, x, device, precision)
+            if on_features is not None:
+                on_features(len(places))
             if count % _FLUSH_EVERY == 0 or count == len(batches):
                 feature_NVC.flush()
                 write_text(note, json.dumps({**plan, "num_done": places[-1] + 1}))

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import functools
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
 from wsltool.errors import BadImageError, ModelError, UsageError
+from wsltool.stages.choices import check_choice
 from wsltool.stages.chosen import ClassChoice, parse_choice
-from wsltool.stages.options import PathLike, Settings, TorchOptions, torch_settings
+from wsltool.stages.options import (
+    PathLike,
+    Settings,
+    TorchOptions,
+    TorchSettings,
+    check_range,
+    torch_settings,
+)
 from wsltool.stages.pictures import Pictures
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, open_input, rebased, row_job, run
+from wsltool.stores.schema import string_array
 from wsltool.stores.store import Store
 
 if TYPE_CHECKING:
@@ -24,8 +39,14 @@ __all__ = ["cam", "match_classes"]
 
 Array = np.ndarray[Any, Any]
 
+Fit = Literal["warp", "crop", "letterbox"]
+ScoreKind = Literal["logit", "probability"]
+MapDtype = Literal["float32", "float16"]
+
 _REVISION = 1
 _AGREE = 0.5
+_LARGEST_PX = 8192
+_LARGEST_FLOAT16 = 65504
 
 
 def cam(
@@ -37,9 +58,9 @@ def cam(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     input_size: int | None = None,
-    fit: Literal["warp", "crop", "letterbox"] | None = None,
-    scores: Literal["logit", "probability"] = "logit",
-    map_dtype: Literal["float32", "float16"] = "float32",
+    fit: Fit | None = None,
+    scores: ScoreKind = "logit",
+    map_dtype: MapDtype = "float32",
     images: PathLike | None = None,
     **options: Unpack[TorchOptions],
 ) -> Path:
@@ -84,6 +105,8 @@ def cam(
 
     Raises
     ------
+    UsageError
+        An option is out of its range, or a map does not fit into float16.
     ModelError
         The network gives no closed-form maps, or its classes are others than the images'.
     BadImageError
@@ -91,80 +114,215 @@ def cam(
     """
     settings, torch_options = Settings.of(options), torch_settings(options)
     choice = parse_choice(classes)
+    params = {
+        "model": Path(model).name if Path(model).is_file() else model,
+        "classes": choice.text,
+        "scales": [float(scale) for scale in scales],
+        "flip": flip,
+        "scores": scores,
+        "map_dtype": map_dtype,
+        "precision": torch_options.precision,
+    }
+    _check_options(params, input_size, fit)
     from wsltool.nets.models import load_model
 
     with open_input(input, "images", "cam") as source:
         network = load_model(model, weights=None if weights is None else Path(weights))
         network.preprocess = network.preprocess.at(size=input_size, fit=fit)
-        column_K = match_classes(network, source)
-        params = {
-            "model": model,
-            "classes": choice.text,
-            "scales": [float(scale) for scale in scales],
-            "flip": flip,
-            "input_size": network.preprocess.size_px,
-            "fit": network.preprocess.fit,
-            "scores": scores,
-            "map_dtype": map_dtype,
-            "precision": torch_options.precision,
-        }
-        job = _job(settings, source, network, choice, params)
-        job.compute.update(torch_options.record())
-        pictures = Pictures(source, None if images is None else Path(images))
+        params |= {"input_size": network.preprocess.size_px, "fit": network.preprocess.fit}
+        maker = _MapMaker(
+            source=source,
+            model=network,
+            choice=choice,
+            pictures=Pictures(source, None if images is None else Path(images)),
+            params=params,
+            settings=settings,
+            torch_options=torch_options,
+        )
+        return run(maker.job(Path(weights or model)), maker.compute, settings)
 
-        def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
-            from wsltool.nets.inference import run_cams
 
-            batches = [
-                b for block in blocks for b in _batches(source, block, torch_options.batch_size)
-            ]
-            found = run_cams(
-                network,
-                pictures,
-                batches,
-                _chooser(network, source, choice, column_K),
-                scales=[float(scale) for scale in scales],
-                flip=flip,
-                device=torch_options.device,
-                precision=torch_options.precision,
-                workers=torch_options.workers,
-            )
+def _check_options(params: dict[str, Any], input_size: int | None, fit: str | None) -> None:
+    scales = params["scales"]
+    if not scales or not all(0 < scale < np.inf for scale in scales):
+        raise UsageError(f"--scales must be numbers above 0, got {scales}.")
+    if input_size is not None:
+        check_range("--input-size", input_size, 1, _LARGEST_PX, open_high=False)
+    if fit is not None:
+        check_choice("--fit", fit, Fit)
+    check_choice("--scores", params["scores"], ScoreKind)
+    check_choice("--map-dtype", params["map_dtype"], MapDtype)
+
+
+@dataclass(frozen=True)
+class _MapMaker:
+    """What all blocks of one run share."""
+
+    source: Store
+    model: Model
+    choice: ClassChoice
+    pictures: Pictures
+    params: dict[str, Any]
+    settings: Settings
+    torch_options: TorchSettings
+
+    @functools.cached_property
+    def column_K(self) -> Array:
+        """Column of each class of the images in the model's output."""
+        return match_classes(self.model, self.source)
+
+    def job(self, file: Path) -> Job:
+        """Return the job; `file` holds the network, where that is a file."""
+        from wsltool.nets.map_grid import map_grid
+
+        num_classes = len(self.column_K)
+        scales = sorted({min(self.params["scales"]), max(self.params["scales"])})
+        num_rows, num_cols = [map_grid(self.model, scale) for scale in scales][-1]
+        num_slots = self.choice.most_slots(self.source, num_classes)
+        folder = (self.settings.output or self.source.path).parent
+        path = rebased(str(file), Path.cwd(), folder) if file.is_file() else self.params["model"]
+        return row_job(
+            self.settings,
+            "cam",
+            "maps",
+            self.source,
+            params=self.params,
+            inputs={"model": {"path": path, "kind": "model", "digest": self._fingerprint()}},
+            revision=_REVISION,
+            row_bytes=4 * (num_slots * num_rows * num_cols + num_classes),
+            attributes={"classes": self.choice.text, "score_kind": self.params["scores"]},
+            compute=self.torch_options.record(),
+        )
+
+    def _fingerprint(self) -> str:
+        """Return the digest of the weights, with the preprocessing where code decides it."""
+        if ":" not in self.model.arch:
+            return self.model.fingerprint
+        header = json.dumps(self.model.preprocess.to_header(), sort_keys=True)
+        total = hashlib.sha256(f"{self.model.fingerprint}{header}".encode()).hexdigest()
+        return f"sha256:{total}"
+
+    def compute(self, blocks: list[Block], tick: Tick) -> Iterator[Rows]:
+        """Yield the rows of each block; a batch never crosses a block."""
+        from wsltool.nets.inference import run_cams
+
+        size = self.torch_options.batch_size
+        found = run_cams(
+            self.model,
+            self.pictures,
+            [batch for block in blocks for batch in _batches(self.source, block, size)],
+            self.choose,
+            scales=self.params["scales"],
+            flip=self.params["flip"],
+            device=self.torch_options.device,
+            precision=self.torch_options.precision,
+            workers=self.torch_options.workers,
+        )
+        with contextlib.closing(found):  # ends the workers, also when a row stops the stage
             for block in blocks:
-                yield _assemble(source, block, found, column_K, settings, params, network, tick)
+                yield self._assemble(block, found, tick)
 
-        return run(job, compute, settings)
+    def choose(self, rows: Sequence[int], logit_NK: Array) -> Array:
+        """Return the model's classes whose maps are kept, by falling score, -1 for none."""
+        if not len(rows):
+            return np.full((0, 1), -1, np.int64)
+        score_NK = logit_NK[:, self.column_K]
+        chosen_NK = np.zeros(score_NK.shape, bool)
+        if self.choice.present:
+            chosen_NK |= self.source.gather(np.array(rows), ["label"])["label"] == 1
+        if self.choice.above is not None:
+            chosen_NK |= self.model.probability(logit_NK)[:, self.column_K] > self.choice.above
+        order_NK = np.argsort(-score_NK, axis=1, kind="stable")
+        top = min(self.choice.top, score_NK.shape[1])
+        np.put_along_axis(chosen_NK, order_NK[:, :top], True, axis=1)
+        ranked_NK = np.take_along_axis(chosen_NK, order_NK, axis=1)
+        num_slots = max(1, int(ranked_NK.sum(axis=1).max()))
+        first_NS = np.argsort(~ranked_NK, axis=1, kind="stable")[:, :num_slots]
+        class_NS = self.column_K[np.take_along_axis(order_NK, first_NS, axis=1)]
+        return np.where(np.take_along_axis(ranked_NK, first_NS, axis=1), class_NS, -1)
+
+    def _assemble(self, block: Block, found: Iterator[CamBatch], tick: Tick) -> Rows:
+        """Put the batches of a block together; a picture that failed keeps an empty row."""
+        rows = self.source.carried(block.start, block.stop)
+        num_good = int((rows["image_status"] == 0).sum())
+        batches: list[CamBatch] = []
+        while sum(len(batch.rows) for batch in batches) < num_good:
+            batches.append(next(found))
+            tick(len(batches[-1].rows))
+        rows |= _empty_rows(block.num_rows, batches, len(self.column_K))
+        notes = rows["image_note"].tolist()
+        for batch in batches:
+            place_N = np.array(batch.rows) - block.start
+            for n, error in zip(place_N, batch.error, strict=True):
+                if error is not None:
+                    name = rows["image_id"][n]
+                    place = f'{self.source.path.name} row {block.start + n} "{name}"'
+                    notes[n] = self.settings.bad_row(place, BadImageError(error))
+                    rows["image_status"][n] = 1
+            self._fill(rows, batch, place_N)
+        rows["image_note"] = string_array(notes)
+        if self.params["map_dtype"] == "float16":
+            rows["map"] = _as_float16(rows["map"])
+        return rows
+
+    def _fill(self, rows: Rows, batch: CamBatch, place_N: Array) -> None:
+        """Write a batch into its rows, with classes numbered as the images number them."""
+        class_of = np.full(self.model.num_classes + 1, -1, np.int32)
+        class_of[self.column_K] = np.arange(len(self.column_K))
+        class_NS = class_of[batch.class_NS]
+        score_NK = batch.class_score_NK
+        if self.params["scores"] == "probability":
+            known_NK = np.isfinite(score_NK)
+            probability_NK = self.model.probability(np.where(known_NK, score_NK, 0))
+            score_NK = np.where(known_NK, probability_NK, -np.inf)
+        score_NK = score_NK[:, self.column_K]
+        score_NS = np.take_along_axis(score_NK, np.maximum(class_NS, 0).astype(np.int64), axis=1)
+        used = np.s_[place_N, : class_NS.shape[1]]
+        rows["map"][used] = batch.map_NSHW
+        rows["map_class"][used] = class_NS
+        rows["map_score"][used] = np.where(class_NS >= 0, score_NS, -np.inf)
+        rows["map_extent"][place_N] = batch.extent_N4
+        rows["class_score"][place_N] = score_NK
 
 
-def _job(
-    settings: Settings, source: Store, network: Model, choice: ClassChoice, params: dict[str, Any]
-) -> Job:
-    from wsltool.nets.map_grid import map_grid
+def _empty_rows(num_rows: int, batches: list[CamBatch], num_classes: int) -> Rows:
+    """Return rows without a map, as large as the largest batch needs them."""
+    num_slots = max((batch.class_NS.shape[1] for batch in batches), default=1)
+    grid = batches[0].map_NSHW.shape[2:] if batches else (1, 1)
+    return {
+        "map": np.zeros((num_rows, num_slots, *grid), np.float32),
+        "map_class": np.full((num_rows, num_slots), -1, np.int32),
+        "map_score": np.full((num_rows, num_slots), -np.inf, np.float32),
+        "map_extent": np.zeros((num_rows, 4), np.float32),
+        "class_score": np.full((num_rows, num_classes), -np.inf, np.float32),
+    }
 
-    num_classes = source.shape("class_name")[0]
-    num_rows, num_cols = map_grid(network, max(params["scales"]))
-    folder = (settings.output or source.path).parent
-    path = params["model"]
-    if Path(path).is_file():
-        path = rebased(path, Path.cwd(), folder)
-    num_slots = choice.most_slots(source, num_classes)
-    return row_job(
-        settings,
-        "cam",
-        "maps",
-        source,
-        params=params,
-        inputs={"model": {"path": path, "kind": "model", "digest": network.fingerprint}},
-        revision=_REVISION,
-        row_bytes=4 * (num_slots * num_rows * num_cols + num_classes),
-        attributes={"classes": choice.text, "score_kind": params["scores"]},
-    )
+
+def _batches(source: Store, block: Block, batch_size: int) -> Iterator[list[int]]:
+    """Yield the rows of each batch of a block; a skipped image is in none."""
+    good_N = np.ones(block.num_rows, bool)
+    if "image_status" in source:
+        good_N = source.rows("image_status", block.start, block.stop) == 0
+    rows = (block.start + np.flatnonzero(good_N)).tolist()
+    for at in range(0, len(rows), batch_size):
+        yield rows[at : at + batch_size]
+
+
+def _as_float16(map_NSHW: Array) -> Array:
+    largest = float(np.abs(map_NSHW).max(initial=0))
+    if largest > _LARGEST_FLOAT16:
+        raise UsageError(
+            f"--map-dtype float16 holds values up to 65504, a map has {largest:g}. "
+            "Pass --map-dtype float32 --overwrite."
+        )
+    return map_NSHW.astype(np.float16)
 
 
 def match_classes(model: Model, images: Store) -> Array:
     """Return for each class of the images its column in the model's output, int64 (K,).
 
-    Classes are matched by id, then by name; a model without names must have as many classes,
-    in the same order.
+    Classes are matched by id, then by name, where these are told apart; a model without
+    names must have as many classes, in the same order.
 
     Raises
     ------
@@ -174,8 +332,8 @@ def match_classes(model: Model, images: Store) -> Array:
     names = images.class_names()
     ids = [str(one) for one in images.whole("class_id").tolist()] if "class_id" in images else names
     for wanted, known in ((ids, model.class_id), (names, model.class_name)):
-        if known is not None and len(set(known)) == len(known) and set(wanted) <= set(known):
-            where = {name: column for column, name in enumerate(known)}
+        where = _places(known or [])
+        if set(wanted) <= where.keys() and len(set(wanted)) == len(wanted):
             return np.array([where[name] for name in wanted], np.int64)
     if len(names) == model.num_classes and _same_order(names, model.class_name):
         return np.arange(len(names))
@@ -189,6 +347,12 @@ def match_classes(model: Model, images: Store) -> Array:
     )
 
 
+def _places(names: list[str]) -> dict[str, int]:
+    """Return the place of every name that stands there once."""
+    count = Counter(names)
+    return {name: n for n, name in enumerate(names) if count[name] == 1}
+
+
 def _same_order(names: list[str], known: list[str] | None) -> bool:
     """Return whether two class lists of equal length may be the same in the same order.
 
@@ -197,125 +361,6 @@ def _same_order(names: list[str], known: list[str] | None) -> bool:
     """
     if known is None:
         return True
-    where = {name: n for n, name in enumerate(known) if known.count(name) == 1}
-    agree = [
-        where[name] == n for n, name in enumerate(names) if name in where and names.count(name) == 1
-    ]
+    where, own = _places(known), _places(names)
+    agree = [where[name] == n for name, n in own.items() if name in where]
     return all(agree) and len(agree) >= _AGREE * len(names)
-
-
-def _batches(source: Store, block: Block, batch_size: int) -> Iterator[list[int]]:
-    """Yield the rows of each batch of a block; a skipped image is in none."""
-    rows = range(block.start, block.stop)
-    if "image_status" in source:
-        status = source.rows("image_status", block.start, block.stop)
-        rows_kept = [row for row in rows if status[row - block.start] == 0]
-    else:
-        rows_kept = list(rows)
-    for at in range(0, len(rows_kept), batch_size):
-        yield rows_kept[at : at + batch_size]
-
-
-def _chooser(
-    model: Model, source: Store, choice: ClassChoice, column_K: Array
-) -> Callable[[Sequence[int], Array], Array]:
-    """Return the function that picks the model's classes of which maps are kept."""
-
-    def choose(rows: Sequence[int], logit_NK: Array) -> Array:
-        if not len(rows):
-            return np.full((0, 1), -1, np.int64)
-        score_NK = logit_NK[:, column_K]
-        chosen_NK = np.zeros(score_NK.shape, bool)
-        if choice.present:
-            chosen_NK |= source.gather(np.array(rows), ["label"])["label"] == 1
-        if choice.above is not None:
-            chosen_NK |= model.probability(logit_NK)[:, column_K] > choice.above
-        order_NK = np.argsort(-score_NK, axis=1, kind="stable")
-        top = min(choice.top, score_NK.shape[1])
-        np.put_along_axis(chosen_NK, order_NK[:, :top], True, axis=1)
-        ranked_NK = np.take_along_axis(chosen_NK, order_NK, axis=1)
-        num_slots = max(1, int(ranked_NK.sum(axis=1).max()))
-        first_NS = np.argsort(~ranked_NK, axis=1, kind="stable")[:, :num_slots]
-        class_NS = column_K[np.take_along_axis(order_NK, first_NS, axis=1)]
-        return np.where(np.take_along_axis(ranked_NK, first_NS, axis=1), class_NS, -1)
-
-    return choose
-
-
-def _assemble(
-    source: Store,
-    block: Block,
-    found: Iterator[CamBatch],
-    column_K: Array,
-    settings: Settings,
-    params: dict[str, Any],
-    model: Model,
-    tick: Tick,
-) -> Rows:
-    """Put the batches of a block together; a picture that failed keeps an empty row."""
-    rows = source.carried(block.start, block.stop)
-    good_N = rows["image_status"] == 0
-    batches: list[CamBatch] = []
-    while sum(len(batch.rows) for batch in batches) < good_N.sum():
-        batches.append(next(found))
-        tick(len(batches[-1].rows))
-    notes = rows["image_note"].tolist()
-    num_slots = max((batch.class_NS.shape[1] for batch in batches), default=1)
-    grid = batches[0].map_NSHW.shape[2:] if batches else (1, 1)
-    shape = (block.num_rows, num_slots)
-    rows |= {
-        "map": np.zeros((*shape, *grid), np.float32),
-        "map_class": np.full(shape, -1, np.int32),
-        "map_score": np.full(shape, -np.inf, np.float32),
-        "map_extent": np.zeros((block.num_rows, 4), np.float32),
-        "class_score": np.full((block.num_rows, len(column_K)), -np.inf, np.float32),
-    }
-    for batch in batches:
-        place_N = np.array(batch.rows) - block.start
-        for n, error in zip(place_N, batch.error, strict=True):
-            if error is not None:
-                place = f'{source.path.name} row {block.start + n} "{rows["image_id"][n]}"'
-                notes[n] = settings.bad_row(place, BadImageError(error))
-                rows["image_status"][n] = 1
-        _fill(rows, batch, place_N, column_K, params, model)
-    rows["image_note"] = np.array(notes, dtype=np.dtypes.StringDType())
-    if params["map_dtype"] == "float16":
-        rows["map"] = _as_float16(rows["map"])
-    return rows
-
-
-def _fill(
-    rows: Rows,
-    batch: CamBatch,
-    place_N: Array,
-    column_K: Array,
-    params: dict[str, Any],
-    model: Model,
-) -> None:
-    """Write a batch into its rows, with classes numbered as the images number them."""
-    class_of = np.full(model.num_classes + 1, -1, np.int32)
-    class_of[column_K] = np.arange(len(column_K))
-    class_NS = class_of[batch.class_NS]
-    score_NK = batch.class_score_NK
-    if params["scores"] == "probability":
-        score_NK = np.where(
-            np.isfinite(score_NK), model.probability(np.nan_to_num(score_NK)), -np.inf
-        )
-    score_NK = score_NK[:, column_K]
-    score_NS = np.take_along_axis(score_NK, np.maximum(class_NS, 0).astype(np.int64), axis=1)
-    used = np.s_[place_N, : class_NS.shape[1]]
-    rows["map"][used] = batch.map_NSHW
-    rows["map_class"][used] = class_NS
-    rows["map_score"][used] = np.where(class_NS >= 0, score_NS, -np.inf)
-    rows["map_extent"][place_N] = batch.extent_N4
-    rows["class_score"][place_N] = score_NK
-
-
-def _as_float16(map_NSHW: Array) -> Array:
-    largest = float(np.abs(map_NSHW).max(initial=0))
-    if largest > np.finfo(np.float16).max:
-        raise UsageError(
-            f"--map-dtype float16 holds values up to 65504, a map has {largest:g}. "
-            "Pass --map-dtype float32."
-        )
-    return map_NSHW.astype(np.float16)

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from wsltool.errors import StoreError, StoreExistsError, UsageError
+from wsltool.stores.container import check_suffix
 from wsltool.stores.lineage import same_fingerprint
 from wsltool.stores.open import open_store
+from wsltool.stores.schema import KINDS
 from wsltool.stores.wip import WorkInProgress
 
 __all__ = ["Job", "claim", "output_for", "remove_output", "rows_per_block"]
@@ -109,6 +111,13 @@ class Job:
         made: dict[str, Any] = json.loads(json.dumps(plan))
         return made
 
+    def is_finished(self) -> bool:
+        """Return whether an equal output stands there already; the claim decides later."""
+        try:
+            return _difference(self.finished_meta(self.output), self.plan()) is None
+        except (StoreError, ValueError, OSError):
+            return False
+
 
 def claim(job: Job, *, overwrite: bool) -> tuple[dict[str, Any], WorkInProgress | None]:
     """Claim the output of a job.
@@ -156,6 +165,8 @@ def claim(job: Job, *, overwrite: bool) -> tuple[dict[str, Any], WorkInProgress 
 
 
 def _check_name(job: Job) -> None:
+    if job.kind in KINDS:
+        check_suffix(job.output)
     if any(sign in str(job.output) for sign in "\n\r"):
         raise UsageError(f"-o {str(job.output)!r}: a line break cannot go through a pipe.")
     if not job.output.parent.is_dir():

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
 from wsltool.errors import ModelError, UsageError
-from wsltool.stages.options import PathLike, Settings, TorchOptions, check_range, torch_settings
+from wsltool.stages.options import (
+    PathLike,
+    Settings,
+    TorchOptions,
+    TorchSettings,
+    check_range,
+    torch_settings,
+)
 from wsltool.stages.pack import finished_attributes
 from wsltool.stages.pictures import Pictures
 from wsltool.stages.plan import Job, claim, output_for
+from wsltool.stages.report import Reporter
 from wsltool.stages.run import inherited, limited, open_input
 from wsltool.stores.lineage import fingerprint_file, fingerprint_store
 from wsltool.stores.store import Store
 
 if TYPE_CHECKING:
+    from wsltool.nets.initial import Start
     from wsltool.nets.models import Model
     from wsltool.nets.train_config import TrainConfig
 
@@ -121,17 +133,63 @@ def train_cls(
     with open_input(input, "images", "train-cls") as source:
         job = _job(settings, source, model, config, augment)
         job.compute.update(torch_options.record())
+        examples = _examples(source, job.num_rows, settings)
+        start = _prepared(job, model, examples, config)
+        pictures = Pictures(source, None if images is None else Path(images))
         held, work = claim(job, overwrite=settings.overwrite)
         settings.report.announce(job.output)
-        if work is None:
+        if work is None or start is None:
             settings.report.note(f"{job.output}: finished already, left alone.")
             return job.output
         folder = work.folder / "training"
-        pictures = Pictures(source, None if images is None else Path(images))
-        trained = _train(source, pictures, folder, model, config, job, settings, torch_options)
+        trained = _train(start, pictures, examples, folder, config, settings, torch_options)
         _publish(trained, folder, job, held)
         work.remove()
         return job.output
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """What is learnt from: rows of the images, their labels (N, K), and the classes."""
+
+    row_N: list[int]
+    label_NK: Array
+    class_name: list[str]
+    class_id: list[str]
+
+
+def _examples(source: Store, num_rows: int, settings: Settings) -> _Examples:
+    """Return the rows that were not skipped, with their labels."""
+    row_N = np.arange(num_rows)
+    if "image_status" in source:
+        row_N = row_N[source.rows("image_status", 0, num_rows) == 0]
+    if not len(row_N):
+        raise UsageError(f"{source.path.name}: every image was left out, nothing to train on.")
+    label_NK = source.gather(row_N, ["label"])["label"]
+    names = source.class_names()
+    empty = [names[k] for k in np.flatnonzero(~(label_NK == 1).any(axis=0))]
+    if empty:
+        listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
+        settings.report.warn(
+            f"{len(empty)} of {len(names)} classes have no image and cannot be learnt ({listed})."
+        )
+    ids = source.whole("class_id").tolist() if "class_id" in source else names
+    return _Examples(row_N.tolist(), label_NK, names, ids)
+
+
+def _prepared(job: Job, model: str, examples: _Examples, config: TrainConfig) -> Start | None:
+    """Return the network to train, checked; None where an equal one is finished already."""
+    from wsltool.nets.training import prepare_training
+
+    if job.is_finished():
+        return None
+    return prepare_training(
+        model,
+        examples.label_NK,
+        config,
+        rows=examples.row_N,
+        class_name=examples.class_name,
+    )
 
 
 def _job(settings: Settings, source: Store, model: str, config: TrainConfig, augment: str) -> Job:
@@ -173,54 +231,59 @@ def _finished_meta(path: Path) -> dict[str, Any]:
 
 
 def _train(
-    source: Store,
+    start: Start,
     pictures: Pictures,
+    examples: _Examples,
     folder: Path,
-    model: str,
     config: TrainConfig,
-    job: Job,
     settings: Settings,
-    torch_options: Any,
+    torch_options: TorchSettings,
 ) -> Model:
     from wsltool.nets.training import train_classifier
 
-    row_N = np.arange(job.num_rows)
-    if "image_status" in source:
-        row_N = row_N[source.rows("image_status", 0, job.num_rows) == 0]
-    if not len(row_N):
-        raise UsageError(f"{source.path.name}: every image was left out, nothing to train on.")
-    label_NK = source.gather(row_N, ["label"])["label"]
-    names = source.class_names()
-    _warn_of_empty_classes(label_NK, names, settings)
-    with settings.report.progress("train-cls", config.epochs, "epochs") as advance:
-
-        def on_epoch(record: dict[str, Any]) -> None:
-            advance(1)
-            settings.report.note(
-                f"epoch {record['epoch']}/{record['num_epochs']}: loss {record['loss']:.4f}"
-            )
-
+    with _TrainProgress(settings.report, len(examples.row_N), config.epochs) as progress:
         return train_classifier(
-            model,
+            start,
             pictures,
-            label_NK,
+            examples.label_NK,
             folder,
             config,
-            rows=row_N.tolist(),
-            class_name=names,
-            class_id=source.whole("class_id").tolist() if "class_id" in source else names,
+            rows=examples.row_N,
+            class_name=examples.class_name,
+            class_id=examples.class_id,
             device=torch_options.device,
             workers=torch_options.workers,
-            on_epoch=on_epoch,
+            on_features=progress.features,
+            on_epoch=progress.epoch,
         )
 
 
-def _warn_of_empty_classes(label_NK: Array, names: list[str], settings: Settings) -> None:
-    empty = [names[k] for k in np.flatnonzero(~(label_NK == 1).any(axis=0))]
-    if empty:
-        listed = ", ".join(empty[:5]) + (", …" if len(empty) > 5 else "")
-        settings.report.warn(
-            f"{len(empty)} of {len(names)} classes have no image and cannot be learnt ({listed})."
+class _TrainProgress(contextlib.ExitStack):
+    """Progress over the images whose features are computed, if any are, then over epochs."""
+
+    def __init__(self, report: Reporter, num_images: int, num_epochs: int) -> None:
+        super().__init__()
+        self._report, self._num_images, self._num_epochs = report, num_images, num_epochs
+        self._label = ""
+        self._advance: Callable[[int], None] = lambda num: None
+
+    def _enter(self, label: str, total: int, unit: str) -> None:
+        if self._label != label:
+            self.close()
+            self._label = label
+            self._advance = self.enter_context(self._report.progress(label, total, unit))
+
+    def features(self, num: int) -> None:
+        """Count `num` images whose features were computed."""
+        self._enter("features", self._num_images, "images")
+        self._advance(num)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Count an epoch and tell its loss."""
+        self._enter("train-cls", self._num_epochs, "epochs")
+        self._advance(1)
+        self._report.note(
+            f"epoch {record['epoch']}/{record['num_epochs']}: loss {record['loss']:.4f}"
         )
 
 
