@@ -1,0 +1,152 @@
+"""``train-cls``: from labels to a model file, interrupted, refused, and used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wsltool
+from wsltool.datasets.scenes import write_scenes
+from wsltool.errors import ModelError, StoreExistsError, TrainingError, UsageError
+from wsltool.nets.model_file import read_header
+from wsltool.nets.models import load_model
+
+from .making import Ears
+
+QUICK = {"model": "small_gap", "loss": "logistic", "epochs": 2, "device": "cpu", "workers": 0}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    scenes = write_scenes(folder / "scenes", num_train=24, num_test=6, seed=3)
+    return wsltool.ingest_voc(
+        scenes, split="train", classes=scenes / "classes.txt", output=folder / "train.zarr"
+    )
+
+
+def _arrays(path: Path) -> dict[str, bytes]:
+    state = load_model(str(path)).network.module.state_dict()
+    return {name: value.numpy().tobytes() for name, value in state.items()}
+
+
+def test_the_model_file_holds_what_cam_needs(images: Path, tmp_path: Path) -> None:
+    heard = Ears()
+    path = wsltool.train_cls(images, **QUICK, output=tmp_path / "m.safetensors", report=heard)
+    assert heard.announced == [path]
+    header = read_header(path)
+    assert header is not None
+    assert header.class_name == ["disc", "triangle", "square", "star", "cross", "train"]
+    assert (header.arch, header.loss, header.pool) == ("small_gap", "logistic", "gap")
+    made = header.provenance["made"]
+    assert made["params"]["epochs"] == 2
+    assert made["inputs"]["images"]["path"].endswith("train.zarr")
+    log = [json.loads(line) for line in (tmp_path / "m.log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2]
+    assert all(line["num_images"] == 24 and np.isfinite(line["loss"]) for line in log)
+    assert not (tmp_path / "m.safetensors.wip").exists()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "m.log.jsonl").stat().st_mode
+    )
+    maps = wsltool.cam(images, model=str(path), output=tmp_path / "maps.zarr", workers=0)
+    assert wsltool.verify(maps)["problems"] == []
+
+
+def test_the_derived_name_and_the_same_command_twice(images: Path, tmp_path: Path) -> None:
+    path = wsltool.train_cls(images, **QUICK)
+    assert path == images.with_name("train.train-cls.safetensors")
+    before = path.read_bytes()
+    heard = Ears()
+    assert wsltool.train_cls(images, **QUICK, report=heard) == path
+    assert path.read_bytes() == before
+    assert any("finished already, left alone" in line for line in heard.notes)
+    with pytest.raises(StoreExistsError, match=r"made with --epochs 2, now 3\. Pass -o"):
+        wsltool.train_cls(images, **QUICK | {"epochs": 3})
+    assert path.read_bytes() == before
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(images: Path, tmp_path: Path) -> None:
+    one = wsltool.train_cls(images, **QUICK, output=tmp_path / "one.safetensors")
+    two = wsltool.train_cls(images, **QUICK, output=tmp_path / "two.safetensors")
+    other = wsltool.train_cls(images, **QUICK, seed=1, output=tmp_path / "other.safetensors")
+    assert _arrays(one) == _arrays(two)
+    assert _arrays(one) != _arrays(other)
+
+
+def test_what_is_wrong_is_found_before_a_name_is_printed(images: Path, tmp_path: Path) -> None:
+    heard = Ears()
+    common = {"output": tmp_path / "m.safetensors", "report": heard}
+    with pytest.raises(TrainingError, match=r"softmax needs exactly one, and .* Pass --loss log"):
+        wsltool.train_cls(images, **QUICK | {"loss": "softmax"}, **common)
+    with pytest.raises(ModelError, match='there is no model "resnt18"'):
+        wsltool.train_cls(images, **QUICK | {"model": "resnt18"}, **common)
+    with pytest.raises(TrainingError, match="--freeze features: nothing of small_gap was trained"):
+        wsltool.train_cls(images, **QUICK, freeze="features", **common)
+    with pytest.raises(UsageError, match=r"m\.pt: a model file ends in \.safetensors\."):
+        wsltool.train_cls(images, **QUICK, output=tmp_path / "m.pt", report=heard)
+    with pytest.raises(UsageError, match=r"--epochs must be in \[1, 1000000\), got 0\."):
+        wsltool.train_cls(images, **QUICK | {"epochs": 0}, **common)
+    assert heard.announced == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_without_images_is_told(images: Path, tmp_path: Path) -> None:
+    heard = Ears()
+    wsltool.train_cls(images, **QUICK, limit=3, output=tmp_path / "m.safetensors", report=heard)
+    assert [
+        line for line in heard.warnings if "of 6 classes have no image and cannot be learnt" in line
+    ]
+
+
+def test_frozen_features_learn_the_head_alone(images: Path, tmp_path: Path) -> None:
+    first = wsltool.train_cls(images, **QUICK, output=tmp_path / "first.safetensors")
+    heard = Ears()
+    second = wsltool.train_cls(
+        images,
+        **QUICK,
+        init=str(first),
+        freeze="features",
+        augment="mirror",
+        output=tmp_path / "second.safetensors",
+        report=heard,
+    )
+    one, two = _arrays(first), _arrays(second)
+    changed = {name for name in one if one[name] != two[name]}
+    assert changed == {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_training_ends_like_one_that_was_not(
+    images: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    whole = wsltool.train_cls(
+        images, **QUICK | {"epochs": 8}, output=tmp_path / "whole.safetensors"
+    )
+    path = tmp_path / "m.safetensors"
+    command = [sys.executable, "-m", "wsltool", "train-cls", str(images), "--model", "small_gap"]
+    command += ["--loss", "logistic", "--epochs", "8", "--device", "cpu", "--workers", "0"]
+    command += ["-o", str(path), "-q"]
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "")}
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+    checkpoint = tmp_path / "m.safetensors.wip" / "training" / "checkpoint.pt"
+    for _ in range(600):
+        if checkpoint.exists():
+            break
+        time.sleep(0.1)
+    child.send_signal(number)
+    out, _ = child.communicate(timeout=60)
+    assert out.decode() == f"{path}\n"
+    assert child.returncode == (-9 if number == signal.SIGKILL else 143)
+    assert checkpoint.exists()
+    wsltool.train_cls(images, **QUICK | {"epochs": 8}, output=path)
+    assert _arrays(path) == _arrays(whole)
