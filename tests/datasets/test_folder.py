@@ -398,3 +398,17 @@ def test_real_ten_classes_without_boxes(data_dir):
     assert len(data.image_id) == 1500
     assert data.class_name[5] == "French horn"
     assert data.read(0).present == (0,)
+
+
+def test_labels_without_pictures(pets, write):
+    """A broken picture does not take its labels with it."""
+    (pets / "cat/a.jpg").write_bytes(b"")
+    data = open_folder(pets)
+    with pytest.raises(BadImageError, match=r"^a\.jpg: the file is empty \(0 bytes\)\.$"):
+        data.read(0)
+    assert data.labels(0) == ((0,), ())
+    assert data.annotation(0) is None
+    labels = write("image,cat,dog,cow\ncat/a.jpg,255,1,1\ngone.jpg,0,0,0\n")
+    data = open_folder(pets, labels=labels)
+    assert data.labels(0) == ((1, 2), (0,))
+    assert data.labels(1) == ((), ())

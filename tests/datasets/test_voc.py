@@ -306,3 +306,39 @@ def test_real_labels_are_the_official_ones(data_dir, split):
         for record in records:
             label = 1 if index in record.present else 255 if index in record.undecided else 0
             assert label == value_of_flag[flags[record.image_id]], (name, record.image_id)
+
+
+def test_labels_without_the_picture(voc):
+    """Labels come from the annotation alone; a bad box or size does not matter to them."""
+    root = voc(
+        obj("dog", (1, 1, 99, 99)),
+        obj("car", difficult=1),
+        obj("dog", difficult=1),
+        head="<size><width>7</width><height>7</height></size>",
+    )
+    (root / "JPEGImages/a.jpg").write_bytes(b"")
+    data = open_voc(root, "train")
+    car, dog = (VOC_CLASSES.index(name) for name in ("car", "dog"))
+    assert data.labels(0) == ((dog,), (car,))
+    assert data.annotation(0) == root / "Annotations/a.xml"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "<annotation>",
+        "<!DOCTYPE a [<!ENTITY b 'c'>]><annotation>&b;</annotation>",
+        f"<annotation>{obj('dog')}{obj('zebra')}</annotation>",
+        f"<annotation>{obj('dog', difficult='maybe')}</annotation>",
+        "<annotation><object/></annotation>",
+    ],
+)
+def test_no_labels_from_an_unusable_annotation(voc, text):
+    root = voc()
+    annotation = root / "Annotations/a.xml"
+    annotation.unlink()
+    if text is not None:
+        annotation.write_text(text)
+    assert open_voc(root, "train").labels(0) is None

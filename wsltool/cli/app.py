@@ -26,6 +26,7 @@ from wsltool.errors import Interrupted, WslError
 
 __all__ = ["app", "command"]
 
+_CONTINUES = "interrupted; the same command continues where this one stopped."
 _BUG = 70
 _SKIPPED = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE)
@@ -105,17 +106,24 @@ def _call(
 
 
 def _guarded(call: Callable[[], None]) -> int:
+    """Run a command body; return its exit code, whatever happens and whenever a signal comes."""
+    try:
+        _on_signals(_interrupt)
+        code = _told(call)
+        _on_signals(_end)
+        return code
+    except Interrupted as interrupted:
+        _line(_CONTINUES)
+        return interrupted.exit_code
+
+
+def _told(call: Callable[[], None]) -> int:
     """Run a command body; return its exit code, with one line on stderr for a known failure."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
     try:
         call()
     except WslError as error:
         _line(str(error))
         return error.exit_code
-    except Interrupted as interrupted:
-        _line("interrupted; the same command continues where this one stopped.")
-        return interrupted.exit_code
     except MemoryError:
         _line("out of memory. Pass a smaller --batch-size, or fewer --workers.")
         return 1
@@ -138,9 +146,22 @@ def _bug() -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Drop the work in flight; on a second signal, end at once."""
-    for other in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(other, _end)
+    _on_signals(_end)
+    sys.unraisablehook = _end_where_ignored
     raise Interrupted(number)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
+def _end_where_ignored(ignored: sys.UnraisableHookArgs) -> None:
+    """End at once where Python would ignore an interruption, as inside ``__del__``."""
+    if isinstance(ignored.exc_value, Interrupted):
+        _line(_CONTINUES)
+        os._exit(ignored.exc_value.exit_code)
+    sys.__unraisablehook__(ignored)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

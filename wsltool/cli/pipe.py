@@ -53,9 +53,9 @@ def _open_streams() -> None:
     except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
-    if sys.stderr is None:  # type: ignore[redundant-expr]
+    if sys.stderr is None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
-    if sys.stdout is None:  # type: ignore[redundant-expr]
+    if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from wsltool.datasets.classes import ClassList, read_class_list
 from wsltool.datasets.pictures import EXTENSIONS, read_size
-from wsltool.datasets.records import ImageRecord, outside
+from wsltool.datasets.records import ImageRecord, Labels, outside
 from wsltool.datasets.tables import BoxTable, LabelTable, image_names, read_boxes, read_labels
 from wsltool.datasets.textfiles import require_folder
 from wsltool.errors import BadImageError, DatasetError
@@ -96,6 +96,13 @@ class FolderDataset:
         """Picture path of a row relative to the root, which is also its id."""
         return self.image_id[row]
 
+    def labels(self, row: int) -> Labels:
+        """Labels of a row, from its folder or the CSV."""
+        return self._labels.of(row, 1), self._labels.of(row, 255)
+
+    def annotation(self, row: int) -> None:
+        """Nothing: folders and CSVs say all."""
+
     def read(self, row: int) -> ImageRecord:
         """Read the picture's header and gather what the CSVs say of it.
 
@@ -106,13 +113,14 @@ class FolderDataset:
         """
         image_id = self.image_id[row]
         size_wh = read_size(self.root / image_id)
+        present, undecided = self.labels(row)
         record = ImageRecord(
             image_id=image_id,
             image_path=image_id,
             size_wh=size_wh,
             num_bytes=(self.root / image_id).stat().st_size,
-            present=self._labels.of(row, 1),
-            undecided=self._labels.of(row, 255),
+            present=present,
+            undecided=undecided,
         )
         return record if self._boxes is None else self._with_boxes(record, row, self._boxes)
 

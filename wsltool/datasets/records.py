@@ -9,7 +9,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Dataset", "ImageRecord", "outside"]
+__all__ = ["Dataset", "ImageRecord", "Labels", "outside"]
+
+Labels = tuple[tuple[int, ...], tuple[int, ...]]
+"""Class indices labelled present (1) and undecided (255), each rising."""
 
 
 def _no_boxes() -> npt.NDArray[np.float64]:
@@ -97,6 +100,17 @@ class Dataset(Protocol):
 
     def path(self, row: int) -> str:
         """Picture path of a row relative to the root, without reading the row."""
+        ...
+
+    def labels(self, row: int) -> Labels | None:
+        """Labels of a row, even where its picture or a box is unusable.
+
+        None where the annotation itself is: nobody knows then what the picture shows.
+        """
+        ...
+
+    def annotation(self, row: int) -> Path | None:
+        """File that annotates this row alone, None where `sources` say all."""
         ...
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from wsltool.datasets.classes import ClassList, read_class_list
 from wsltool.datasets.pictures import read_size
-from wsltool.datasets.records import ImageRecord, outside
+from wsltool.datasets.records import ImageRecord, Labels, outside
 from wsltool.datasets.textfiles import read_lines, require_folder
 from wsltool.errors import BadImageError, DatasetError
 
@@ -124,6 +124,20 @@ class VocDataset:
         found = (stem + end for end in _ENDINGS if (self.root / (stem + end)).is_file())
         return next(found, stem + _ENDINGS[0])
 
+    def annotation(self, row: int) -> Path:
+        """XML file of a row."""
+        return self.root / "Annotations" / f"{self.image_id[row]}.xml"
+
+    def labels(self, row: int) -> Labels | None:
+        """Labels of a row; None for XML that is missing, broken or names an unknown class."""
+        annotation = self.annotation(row)
+        place = f"annotation {annotation.name}"
+        try:
+            tree = _parse(annotation, place)
+            return _labels(*self._classes_and_flags(tree, place))
+        except BadImageError:
+            return None
+
     def read(self, row: int) -> ImageRecord:
         """Read picture header and annotation of one row.
 
@@ -135,19 +149,20 @@ class VocDataset:
         """
         image_id, image_path = self.image_id[row], self.path(row)
         size_wh = read_size(self.root / image_path)
-        annotation = self.root / "Annotations" / f"{image_id}.xml"
+        annotation = self.annotation(row)
         place = f"annotation {annotation.name}"
         tree = _parse(annotation, place)
         _check_size(tree, size_wh, place)
-        box_xyxy_B4, box_class_B, flag_B2 = self._objects(tree, size_wh, place)
-        easy = set(box_class_B[flag_B2[:, 0] == 0].tolist())
+        box_xyxy_B4 = _boxes(tree, size_wh, place)
+        box_class_B, flag_B2 = self._classes_and_flags(tree, place)
+        present, undecided = _labels(box_class_B, flag_B2)
         return ImageRecord(
             image_id=image_id,
             image_path=image_path,
             size_wh=size_wh,
             num_bytes=(self.root / image_path).stat().st_size,
-            present=tuple(sorted(easy)),
-            undecided=tuple(sorted(set(box_class_B.tolist()) - easy)),
+            present=present,
+            undecided=undecided,
             box_xyxy_B4=box_xyxy_B4,
             box_class_B=box_class_B,
             box_difficult_B=flag_B2[:, 0].copy(),
@@ -155,22 +170,21 @@ class VocDataset:
             masks=((f"SegmentationClass/{image_id}.png", -1),) if image_id in self._masked else (),
         )
 
-    def _objects(
-        self, tree: Element, size_wh: tuple[int, int], place: str
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    def _classes_and_flags(
+        self, tree: Element, place: str
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+        """Class of every object, int32 (B,); difficult and truncated, uint8 (B, 2)."""
         objects = tree.findall("object")
-        box_xyxy_B4 = np.zeros((len(objects), 4), np.float64)
         box_class_B = np.zeros(len(objects), np.int32)
         flag_B2 = np.zeros((len(objects), 2), np.uint8)
         for index, element in enumerate(objects):
             where = f"{place} object {index + 1}"
-            box_xyxy_B4[index] = _box(element, size_wh, where)
             try:
                 box_class_B[index] = self._classes.index(_text(element, "name", where))
             except LookupError as error:
                 raise BadImageError(f"{where}: class {error.args[0]}.") from error
             flag_B2[index] = [_flag(element, name, where) for name in ("difficult", "truncated")]
-        return box_xyxy_B4, box_class_B, flag_B2
+        return box_class_B, flag_B2
 
 
 def _find_split(image_sets: Path, split: str, classes: ClassList) -> Path:
@@ -253,6 +267,18 @@ def _flag(element: Element, tag: str, where: str) -> int:
     if text not in ("0", "1"):
         raise BadImageError(f'{where}: <{tag}> is "{text}", expected 0 or 1.')
     return int(text)
+
+
+def _labels(box_class_B: npt.NDArray[np.int32], flag_B2: npt.NDArray[np.uint8]) -> Labels:
+    """Present: any object is not difficult; undecided: all are."""
+    easy = set(box_class_B[flag_B2[:, 0] == 0].tolist())
+    return tuple(sorted(easy)), tuple(sorted(set(box_class_B.tolist()) - easy))
+
+
+def _boxes(tree: Element, size_wh: tuple[int, int], place: str) -> npt.NDArray[np.float64]:
+    objects = enumerate(tree.findall("object"), 1)
+    boxes = [_box(element, size_wh, f"{place} object {number}") for number, element in objects]
+    return np.array(boxes, np.float64).reshape(-1, 4)
 
 
 def _box(element: Element, size_wh: tuple[int, int], where: str) -> tuple[float, ...]:

@@ -11,8 +11,7 @@ import numpy as np
 
 from wsltool.errors import StoreKindError, UsageError
 from wsltool.localize.priors import centred_box, gaussian_map, random_map
-from wsltool.stages.choices import check_choice
-from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
+from wsltool.stages.options import PathLike, RunOptions, Settings, check_choice, check_range
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, limited, open_input, row_job, run
 from wsltool.stores.lineage import fingerprint_store

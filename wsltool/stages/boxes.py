@@ -10,9 +10,8 @@ import numpy as np
 
 from wsltool.errors import BadImageError
 from wsltool.localize.boxes import BoxSet, boxes_from_heat
-from wsltool.stages.choices import check_choice
 from wsltool.stages.map_rows import MapRow, map_rows
-from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
+from wsltool.stages.options import PathLike, RunOptions, Settings, check_choice, check_range
 from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
 from wsltool.stores.schema import string_array
 from wsltool.stores.store import Store
@@ -27,6 +26,14 @@ ThresholdOf = Literal["max", "range"]
 Which = Literal["largest", "all"]
 Empty = Literal["none", "whole"]
 BoxScore = Literal["class", "heat-max", "heat-mean"]
+
+_CHOICES: dict[str, Any] = {
+    "threshold_of": ThresholdOf,
+    "components": Which,
+    "connectivity": Literal[4, 8],
+    "empty": Empty,
+    "box_score": BoxScore,
+}
 
 
 def boxes(
@@ -78,12 +85,6 @@ def boxes(
         A map is not finite and ``on_bad`` is ``"stop"``.
     """
     settings = Settings.of(options)
-    check_range("--threshold", threshold, 0, 1)
-    check_choice("--threshold-of", threshold_of, ThresholdOf)
-    check_choice("--components", components, Which)
-    check_choice("--connectivity", connectivity, Literal[4, 8])
-    check_choice("--empty", empty, Empty)
-    check_choice("--box-score", box_score, BoxScore)
     params = {
         "threshold": threshold,
         "threshold_of": threshold_of,
@@ -92,12 +93,11 @@ def boxes(
         "empty": empty,
         "box_score": box_score,
     }
+    check_range("--threshold", threshold, 0, 1)
+    for name, choices in _CHOICES.items():
+        check_choice("--" + name.replace("_", "-"), params[name], choices)
     with open_input(input, "maps", "boxes") as maps:
-        attributes = {
-            "box_score_kind": box_score,
-            "classes": maps.attributes.get("classes", ""),
-            "score_kind": maps.attributes.get("score_kind", ""),
-        }
+        attributes = {name: maps.attributes.get(name, "") for name in ("classes", "score_kind")}
         job = row_job(
             settings,
             "boxes",
@@ -105,7 +105,7 @@ def boxes(
             maps,
             params=params,
             revision=_REVISION,
-            attributes=attributes,
+            attributes=attributes | {"box_score_kind": box_score},
         )
 
         def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 
 from wsltool.errors import BadImageError, ModelError, UsageError
-from wsltool.stages.choices import check_choice
 from wsltool.stages.chosen import ClassChoice, parse_choice
 from wsltool.stages.options import (
     PathLike,
     Settings,
     TorchOptions,
     TorchSettings,
+    check_choice,
     check_range,
     torch_settings,
 )
@@ -167,15 +167,15 @@ class _MapMaker:
     torch_options: TorchSettings
 
     @functools.cached_property
-    def column_K(self) -> Array:
-        """Column of each class of the images in the model's output."""
+    def columns(self) -> Array:
+        """Column of each class of the images in the model's output, int64 (K,)."""
         return match_classes(self.model, self.source)
 
     def job(self, file: Path) -> Job:
         """Return the job; `file` holds the network, where that is a file."""
         from wsltool.nets.map_grid import map_grid
 
-        num_classes = len(self.column_K)
+        num_classes = len(self.columns)
         scales = sorted({min(self.params["scales"]), max(self.params["scales"])})
         num_rows, num_cols = [map_grid(self.model, scale) for scale in scales][-1]
         num_slots = self.choice.most_slots(self.source, num_classes)
@@ -226,19 +226,19 @@ class _MapMaker:
         """Return the model's classes whose maps are kept, by falling score, -1 for none."""
         if not len(rows):
             return np.full((0, 1), -1, np.int64)
-        score_NK = logit_NK[:, self.column_K]
+        score_NK = logit_NK[:, self.columns]
         chosen_NK = np.zeros(score_NK.shape, bool)
         if self.choice.present:
             chosen_NK |= self.source.gather(np.array(rows), ["label"])["label"] == 1
         if self.choice.above is not None:
-            chosen_NK |= self.model.probability(logit_NK)[:, self.column_K] > self.choice.above
+            chosen_NK |= self.model.probability(logit_NK)[:, self.columns] > self.choice.above
         order_NK = np.argsort(-score_NK, axis=1, kind="stable")
         top = min(self.choice.top, score_NK.shape[1])
         np.put_along_axis(chosen_NK, order_NK[:, :top], True, axis=1)
         ranked_NK = np.take_along_axis(chosen_NK, order_NK, axis=1)
         num_slots = max(1, int(ranked_NK.sum(axis=1).max()))
         first_NS = np.argsort(~ranked_NK, axis=1, kind="stable")[:, :num_slots]
-        class_NS = self.column_K[np.take_along_axis(order_NK, first_NS, axis=1)]
+        class_NS = self.columns[np.take_along_axis(order_NK, first_NS, axis=1)]
         return np.where(np.take_along_axis(ranked_NK, first_NS, axis=1), class_NS, -1)
 
     def _assemble(self, block: Block, found: Iterator[CamBatch], tick: Tick) -> Rows:
@@ -249,7 +249,7 @@ class _MapMaker:
         while sum(len(batch.rows) for batch in batches) < num_good:
             batches.append(next(found))
             tick(len(batches[-1].rows))
-        rows |= _empty_rows(block.num_rows, batches, len(self.column_K))
+        rows |= _empty_rows(block.num_rows, batches, len(self.columns))
         notes = rows["image_note"].tolist()
         for batch in batches:
             place_N = np.array(batch.rows) - block.start
@@ -268,14 +268,14 @@ class _MapMaker:
     def _fill(self, rows: Rows, batch: CamBatch, place_N: Array) -> None:
         """Write a batch into its rows, with classes numbered as the images number them."""
         class_of = np.full(self.model.num_classes + 1, -1, np.int32)
-        class_of[self.column_K] = np.arange(len(self.column_K))
+        class_of[self.columns] = np.arange(len(self.columns))
         class_NS = class_of[batch.class_NS]
         score_NK = batch.class_score_NK
         if self.params["scores"] == "probability":
             known_NK = np.isfinite(score_NK)
             probability_NK = self.model.probability(np.where(known_NK, score_NK, 0))
             score_NK = np.where(known_NK, probability_NK, -np.inf)
-        score_NK = score_NK[:, self.column_K]
+        score_NK = score_NK[:, self.columns]
         score_NS = np.take_along_axis(score_NK, np.maximum(class_NS, 0).astype(np.int64), axis=1)
         used = np.s_[place_N, : class_NS.shape[1]]
         rows["map"][used] = batch.map_NSHW

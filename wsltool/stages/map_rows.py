@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from wsltool.errors import BadImageError, StoreCorruptError
 from wsltool.localize.grid import PixelLattice
 from wsltool.stores.store import Store
 
-__all__ = ["MapRow", "map_rows"]
+__all__ = ["MapRow", "map_rows", "row_named"]
 
 Array = np.ndarray[Any, Any]
 
@@ -52,6 +54,11 @@ class MapRow:
         """Yield the slots that hold a map."""
         return (int(slot) for slot in np.flatnonzero(self.class_S >= 0))
 
+    def slot_of(self, class_index: int) -> int | None:
+        """Return the slot of a class, None where it has none."""
+        slot_M = np.flatnonzero(self.class_S == class_index)
+        return int(slot_M[0]) if len(slot_M) else None
+
     def heat(self, slot: int) -> Array:
         """Return a slot's heat at every pixel, float64 of shape (height, width)."""
         return self.lattice.heat(self.map_SHW[slot], self._suppressed(slot))
@@ -80,3 +87,18 @@ def map_rows(maps: Store, start: int, stop: int) -> Iterator[MapRow | None]:
         used = np.s_[:, :num_rows, :num_cols]
         left_out = None if gone is None else gone[n][used]
         yield MapRow(values[n][used], classes[n], extent[n], size[n], left_out)
+
+
+@contextlib.contextmanager
+def row_named(maps: Store, row: int) -> Iterator[None]:
+    """Say which row of which store holds a map that cannot be used.
+
+    For commands that have no ``--on-bad``; raises StoreCorruptError.
+    """
+    try:
+        yield
+    except BadImageError as error:
+        name = maps.rows("image_id", row, row + 1)[0]
+        raise StoreCorruptError(
+            f'{maps.path.name} row {row} "{name}": {error} Make the maps again.'
+        ) from error

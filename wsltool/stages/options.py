@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast, get_args
 
 from wsltool.errors import BadImageError, UsageError
 from wsltool.stages.report import Reporter
@@ -21,6 +21,7 @@ __all__ = [
     "Settings",
     "Shard",
     "TorchOptions",
+    "check_choice",
     "check_range",
     "parse_shard",
 ]
@@ -76,6 +77,14 @@ def check_range(
         raise UsageError(
             f"{option} must be in {brackets[0]}{low}, {high}{brackets[1]}, got {value}."
         )
+
+
+def check_choice(option: str, value: object, choices: Any) -> None:
+    """Raise UsageError unless `value` is one of the words of `choices`, a ``Literal`` type."""
+    words = get_args(choices)
+    if value not in words:
+        listed = f"{', '.join(map(str, words[:-1]))} or {words[-1]}"
+        raise UsageError(f'{option} must be {listed}, got "{value}".')
 
 
 @dataclass(frozen=True)
@@ -148,8 +157,14 @@ class Settings:
         Raises
         ------
         UsageError
-            An option is out of its range.
+            An option is unknown or out of its range.
         """
+        unknown = set(options) - set(TorchOptions.__annotations__)
+        if unknown:
+            raise UsageError(
+                f'unknown option "{min(unknown)}"; expected one of this stage\'s own or '
+                f"{', '.join(sorted(TorchOptions.__annotations__))}."
+            )
         limit = options.get("limit")
         if limit is not None and limit < 1:
             raise UsageError(f"--limit must be at least 1, got {limit}.")

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from wsltool.errors import StoreExistsError, UsageError
+from wsltool.errors import ProtocolError, StoreExistsError, UsageError
 from wsltool.metrics.baselines import (
     CENTRED_FRACTIONS,
     centre_peaks,
@@ -96,7 +96,7 @@ def score(
         store = stack.enter_context(open_store(Path(input)))
         true = open_store(Path(truth)) if truth else find_ancestor(store, "images", "--truth")
         stack.enter_context(true)
-        true.require("images", "score --truth", "Give an images store with boxes.")
+        _check_truth(true)
         results = []
         for one in protocols:
             read = stack.enter_context(_reads(store, one))
@@ -106,6 +106,15 @@ def score(
         text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         place_file(Path(output), _writer(text.encode()), replace=True)
     return found
+
+
+def _check_truth(true: Store) -> None:
+    true.require("images", "score --truth", "Give an images store with boxes.")
+    if "box" not in true:
+        raise ProtocolError(
+            f"{true.path.name}: has no true boxes, so nothing can be scored. Ingest them "
+            "(ingest folder --boxes …) or pass --truth."
+        )
 
 
 def _check_output(path: Path) -> None:
@@ -210,7 +219,7 @@ def _count(
     """Return the counts of the method and of each trivial baseline, over all images."""
     transforms = _transforms(protocol)
     totals: dict[str, Counts] = {}
-    predicted_blocks = predictions(store, join, protocol.reads, num_slots)
+    predicted_blocks = predictions(store, join.row_N, protocol.reads, num_slots)
     for predicted, true in zip(predicted_blocks, truths(truth, join), strict=True):
         for name, transform in transforms.items():
             counts = protocol.count(transform(predicted, true), true)

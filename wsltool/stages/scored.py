@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from wsltool.errors import BadImageError, ProtocolError
+from wsltool.errors import ProtocolError
 from wsltool.metrics.protocols import ScoreProtocol
 from wsltool.metrics.records import Peaks, Predictions, Truth
-from wsltool.stages.map_rows import map_rows
+from wsltool.stages.map_rows import map_rows, row_named
 from wsltool.stores.store import Store
 
 __all__ = ["Join", "join_images", "predictions", "truths", "usable_slots"]
@@ -107,7 +107,8 @@ def _skipped(store: Store, row_N: Array) -> Array:
     """Return which of the rows the store skipped; -1 is not skipped."""
     if "image_status" not in store:
         return np.zeros(len(row_N), bool)
-    return (row_N >= 0) & (store.whole("image_status")[row_N] != 0)
+    gone_N: Array = (row_N >= 0) & (store.whole("image_status")[row_N] != 0)
+    return gone_N
 
 
 def _few(store: Store) -> str:
@@ -173,16 +174,14 @@ def usable_slots(store: Store, protocol: ScoreProtocol) -> int | None:
 
 def truths(truth: Store, join: Join) -> Iterator[Truth]:
     """Yield the truth of the scored images, block by block."""
-    if "box" not in truth:
-        raise ProtocolError(
-            f"{truth.path.name}: has no true boxes, so nothing can be scored. Ingest them "
-            "(ingest folder --boxes …) or pass --truth."
-        )
+    names = [n for n in ("image_size", "label", "image_excluded") if n in truth]
+    axes = ["box"] if "box" in truth else []
     for at in range(0, len(join.truth_row_N), _BLOCK_ROWS):
         rows = join.truth_row_N[at : at + _BLOCK_ROWS]
-        optional = [name for name in ("image_excluded",) if name in truth]
-        found = truth.gather(rows, ["image_size", "label", *optional], ["box"])
-        num_boxes = len(found["box"])
+        found = truth.gather(rows, names, axes)
+        found.setdefault("box_start", np.zeros(len(rows), np.int64))
+        found.setdefault("box", np.zeros((0, 4)))
+        found.setdefault("box_class", np.zeros(0, np.int32))
         yield Truth(
             row_N=rows,
             size_wh_N2=found["image_size"],
@@ -191,7 +190,7 @@ def truths(truth: Store, join: Join) -> Iterator[Truth]:
             box_start=_edges(found["box_start"]),
             box_xyxy_B4=found["box"].astype(np.float64),
             box_class_B=found["box_class"],
-            box_difficult_B=found.get("box_difficult", np.zeros(num_boxes, np.uint8)),
+            box_difficult_B=found.get("box_difficult", np.zeros(len(found["box"]), np.uint8)),
         )
 
 
@@ -200,19 +199,19 @@ def _edges(count_N: Array) -> Array:
 
 
 def predictions(
-    store: Store, join: Join, reads: str, num_slots: int | None = None
+    store: Store, row_N: Array, reads: str, num_slots: int | None = None
 ) -> Iterator[Predictions | Peaks]:
-    """Yield boxes, or peaks of maps, of the scored images, block by block.
+    """Yield boxes, or peaks of maps, of some rows (-1: none), block by block.
 
     Only of the first `num_slots` slots, where that is given.
 
     Raises
     ------
-    ProtocolError
+    StoreCorruptError
         A map is not finite.
     """
-    for at in range(0, len(join.row_N), _BLOCK_ROWS):
-        rows = join.row_N[at : at + _BLOCK_ROWS]
+    for at in range(0, len(row_N), _BLOCK_ROWS):
+        rows = row_N[at : at + _BLOCK_ROWS]
         yield _boxes(store, rows, num_slots) if reads == "boxes" else _peaks(store, rows)
 
 
@@ -262,16 +261,10 @@ def _peaks(store: Store, row_N: Array) -> Peaks:
     for n in np.flatnonzero(row_N >= 0):
         row = int(row_N[n])
         maps_of_image = next(map_rows(store, row, row + 1))
-        if maps_of_image is None:
-            continue
-        try:
-            for slot in maps_of_image.slots():
-                peak_xy_NS2[n, slot] = maps_of_image.peak(slot)
-        except BadImageError as error:
-            name = store.rows("image_id", row, row + 1)[0]
-            raise ProtocolError(
-                f'{store.path.name} row {row} "{name}": {error} Make the maps again.'
-            ) from error
+        if maps_of_image is not None:
+            with row_named(store, row):
+                for slot in maps_of_image.slots():
+                    peak_xy_NS2[n, slot] = maps_of_image.peak(slot)
     return Peaks(
         has_prediction_N=row_N >= 0,
         map_class_NS=class_NS,

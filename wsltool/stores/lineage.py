@@ -89,11 +89,13 @@ def find_input(store: Store, role: str, option: str) -> Store:
 
 
 def find_ancestor(store: Store, kind: str, option: str) -> Store:
-    """Return the store itself or the input of `kind` that it was made from.
+    """Open the store itself anew, or the input of `kind` that it was made from.
+
+    Whoever calls closes what comes back; `store` stays open.
 
     Raises
     ------
     LineageError
         As `find_input`.
     """
-    return store if store.kind == kind else find_input(store, kind, option)
+    return open_store(store.path) if store.kind == kind else find_input(store, kind, option)

@@ -82,9 +82,15 @@ class Store:
                 "wsltool. Give a store that `wsltool ingest` or a stage wrote."
             )
         self.meta: dict[str, Any] = meta
-        if int(meta.get("format", FORMAT)) > FORMAT:
+        written = meta.get("format", FORMAT)
+        if not isinstance(written, int) or written < 1:
             raise StoreCorruptError(
-                f"{path.name}: store format {meta['format']}, this wsltool reads up to {FORMAT}. "
+                f'{path.name}: store format "{written}", expected a number from 1 to {FORMAT}. '
+                "Copy or make the store again."
+            )
+        if written > FORMAT:
+            raise StoreCorruptError(
+                f"{path.name}: store format {written}, this wsltool reads up to {FORMAT}. "
                 "Update wsltool."
             )
         if meta["kind"] not in KINDS:
@@ -134,7 +140,16 @@ class Store:
     @property
     def num_images(self) -> int:
         """Number of rows (images)."""
-        return self._reader.shape("image_id")[0]
+        return self.shape("image_id")[0]
+
+    @property
+    def row_bytes(self) -> int:
+        """About how many bytes one row of all arrays takes."""
+        total = 0
+        for name in self.known_names:
+            item = 64 if self.dtype(name) == "string" else np.dtype(self.dtype(name)).itemsize
+            total += item * int(np.prod(self.shape(name), dtype=np.int64))
+        return total // max(1, len(self)) + 1
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an array."""
@@ -173,15 +188,13 @@ class Store:
         """Return every array on a ragged axis for images ``start:stop``, and their counts."""
         edge, where = self.ragged(axis, start, stop)
         found = {RAGGED[self.kind][axis]: np.diff(edge)}
-        for name, spec in KINDS[self.kind].items():
-            if spec.dims[0] == axis and name in self:
-                found[name] = self.rows(name, where.start, where.stop)
+        found |= {n: self.rows(n, where.start, where.stop) for n in self._on_axis(axis)}
         return found
 
     def gather(
         self, row_M: Array, names: Iterable[str], axes: Iterable[str] = ()
     ) -> dict[str, Array]:
-        """Return some rows, in the given order, read in runs of neighbours.
+        """Return some rows, in the given order, read in rising runs of neighbours.
 
         Parameters
         ----------
@@ -194,15 +207,28 @@ class Store:
             the name of the offsets.
         """
         names, axes = list(names), list(axes)
-        cuts = np.flatnonzero(np.diff(row_M) != 1) + 1
+        row_R, place_M = np.unique(row_M, return_inverse=True)
         pieces = []
-        for run in np.split(row_M, cuts):
+        for run in np.split(row_R, np.flatnonzero(np.diff(row_R) != 1) + 1):
             start, stop = int(run[0]), int(run[-1]) + 1
             piece = {name: self.rows(name, start, stop) for name in names}
             for axis in axes:
                 piece |= self.ragged_rows(axis, start, stop)
             pieces.append(piece)
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        found = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        if len(row_R) == len(row_M) and (np.diff(place_M) == 1).all():
+            return found
+        taken = {name: found[name][place_M] for name in names}
+        for axis in axes:
+            count_R = found[RAGGED[self.kind][axis]]
+            index = _ragged_index(count_R, place_M)
+            taken |= {n: found[n][index] for n in self._on_axis(axis)}
+            taken[RAGGED[self.kind][axis]] = count_R[place_M]
+        return taken
+
+    def _on_axis(self, axis: str) -> list[str]:
+        specs = KINDS[self.kind]
+        return [name for name in self.known_names if specs[name].dims[0] == axis]
 
     def class_names(self) -> list[str]:
         """Return the names of the classes."""
@@ -235,9 +261,9 @@ class Store:
             yield self.rows(name, start, min(shape[0], start + step))
 
     def compute_digest(self) -> str:
-        """Read every array and return their digest (see `ArrayDigest`)."""
+        """Read every array that the schema knows and return their digest (see `ArrayDigest`)."""
         digest = ArrayDigest()
-        for name in self.names:
+        for name in self.known_names:
             digest.begin(name, self.shape(name), self.dtype(name))
             for values in self.blocks(name):
                 digest.add(name, values)
@@ -258,3 +284,12 @@ class Store:
                 f"{', '.join(self.names)}. Run: wsltool verify {self.path.name}"
             )
         return name
+
+
+def _ragged_index(count_R: Array, place_M: Array) -> Array:
+    """Return where the ragged rows of the images `place_M` stand among those of all images."""
+    start_R = np.cumsum(count_R) - count_R
+    count_M = count_R[place_M]
+    shift_M = start_R[place_M] - (np.cumsum(count_M) - count_M)
+    index: Array = np.arange(int(count_M.sum())) + np.repeat(shift_M, count_M)
+    return index

@@ -9,11 +9,12 @@ import numpy as np
 
 from wsltool.errors import StoreCorruptError
 from wsltool.stores.schema import KINDS, RAGGED, ArraySpec
-from wsltool.stores.store import Store
+from wsltool.stores.store import ArrayDigest, Store
 
 __all__ = ["verify_store"]
 
 _STEP = 1024
+_LABELS = (0, 1, 255)
 
 
 def verify_store(store: Store) -> list[str]:
@@ -23,17 +24,28 @@ def verify_store(store: Store) -> list[str]:
     the recorded one, where there is one.
     """
     problems = list(_layout(store))
+    digest = ArrayDigest()
+    unreadable = list(_unreadable(store, digest))
+    if unreadable:
+        return problems + unreadable
     if not problems:
         problems += _offsets(store)
     if not problems:
         problems += _values(store)
-    try:
-        digest = store.compute_digest()
-    except StoreCorruptError as error:
-        return [*problems, str(error)]
-    if store.meta.get("digest") not in (None, digest):
-        problems.append(f"digest is {digest}, recorded {store.meta['digest']}")
+    if store.meta.get("digest") not in (None, digest.result()):
+        problems.append(f"digest is {digest.result()}, recorded {store.meta['digest']}")
     return problems
+
+
+def _unreadable(store: Store, digest: ArrayDigest) -> Iterator[str]:
+    """Read every array into the digest; yield what cannot be read."""
+    for name in store.names:
+        digest.begin(name, store.shape(name), store.dtype(name))
+        try:
+            for values in store.blocks(name):
+                digest.add(name, values)
+        except StoreCorruptError as error:
+            yield str(error)
 
 
 def _layout(store: Store) -> Iterator[str]:
@@ -49,7 +61,7 @@ def _layout(store: Store) -> Iterator[str]:
         yield from _array(store, name, spec, sizes)
     for axis, offsets in RAGGED[store.kind].items():
         on_axis = [n for n, s in KINDS[store.kind].items() if s.dims[0] == axis and n in store]
-        if on_axis and offsets not in store:
+        if on_axis and offsets not in store and not KINDS[store.kind][offsets].required:
             yield f'array "{on_axis[0]}" has no offsets "{offsets}"'
 
 
@@ -89,11 +101,15 @@ def _values(store: Store) -> Iterator[str]:
     for name, low, high in (
         ("box_class", 0, num_classes - 1),
         ("map_class", -1, num_classes - 1),
+        ("image_size", 0, np.iinfo(np.int32).max),
         ("image_status", 0, 2),
         ("suppressed", 0, 1),
     ):
         if name in store:
             yield from _bounds(store, name, low, high)
+    if "label" in store:
+        yield from _labels(store)
+    yield from _ids(store)
     if "box" in store:
         yield from _boxes(store)
     if "map" in store:
@@ -106,6 +122,24 @@ def _bounds(store: Store, name: str, low: int, high: int) -> Iterator[str]:
             worst = values.min() if values.min() < low else values.max()
             yield f'"{name}" holds {worst}, expected {low} to {high}'
             return
+
+
+def _labels(store: Store) -> Iterator[str]:
+    for label in store.blocks("label"):
+        odd = label[~np.isin(label, _LABELS)]
+        if odd.size:
+            yield f'"label" holds {odd[0]}, expected 0, 1 or 255'
+            return
+
+
+def _ids(store: Store) -> Iterator[str]:
+    seen: set[str] = set()
+    for block in store.blocks("image_id"):
+        for name in block.tolist():
+            if name in seen:
+                yield f'"image_id" holds "{name}" twice'
+                return
+            seen.add(name)
 
 
 def _boxes(store: Store) -> Iterator[str]:
@@ -122,7 +156,7 @@ def _maps(store: Store) -> Iterator[str]:
         stop = min(total, at + _STEP)
         used: Any = store.rows("map_class", at, stop) >= 0
         score = store.rows("map_score", at, stop)
-        if (np.diff(score, axis=1) > 0).any():
+        if (score[:, 1:] > score[:, :-1]).any():
             yield f'"map_score" rises along the slots in rows {at} to {stop}, it must fall'
             return
         if (np.isneginf(score) == used).any() or np.isnan(score).any():

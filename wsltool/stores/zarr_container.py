@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ class ZarrReader:
     def read(self, name: str, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Return rows ``start:stop`` along the first axis."""
         array = self._arrays[name]
+        stop = min(stop, array.shape[0])
         if stop <= start or 0 in array.shape:
             dtype = np.dtypes.StringDType() if self.dtype(name) == "string" else array.dtype
             return np.empty((max(0, stop - start), *array.shape[1:]), dtype)
@@ -77,13 +79,15 @@ class ZarrReader:
         """Raise where a file that holds some of the rows is missing (Zarr would give zeros)."""
         array = self._arrays[name]
         per_file = (array.shards or array.chunks)[0]
-        trailing = (0,) * (array.ndim - 1)
-        for index in range(start // per_file, (stop - 1) // per_file + 1):
-            key = array.metadata.encode_chunk_key((index, *trailing))
+        sizes = zip(array.shape[1:], (array.shards or array.chunks)[1:], strict=True)
+        others = [range(-(-size // chunk)) for size, chunk in sizes]
+        first = range(start // per_file, (stop - 1) // per_file + 1)
+        for index in itertools.product(first, *others):
+            key = array.metadata.encode_chunk_key(index)
             if not (self._path / name / key).is_file():
                 raise StoreCorruptError(
-                    f"{self._path.name}: array {name}: chunk {key} is missing. "
-                    "Copy or make the store again."
+                    f"{self._path.name}: array {name}: chunk {key} is missing. Copy or make the "
+                    "store again; zarr leaves chunks of zeros out unless write_empty_chunks is set."
                 )
 
     def close(self) -> None:

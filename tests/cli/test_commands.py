@@ -1,0 +1,464 @@
+"""Every command: what reaches the stage function, its defaults, options, help and refusals."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import signal
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from wsltool.cli import commands
+from wsltool.cli.app import app
+from wsltool.stages.options import RunOptions, Settings, TorchOptions
+
+assert commands  # importing it declares them
+
+TALK = "-v --verbose, -q --quiet"
+OUT = f"-o --output, --overwrite, {TALK}"
+ROWS = f"-o --output, --overwrite, --shard, --limit, --on-bad, {TALK}"
+TORCH = "--device, --batch-size, --workers, --precision"
+
+OPTIONS = {
+    "baseline": f"--prior, --fraction, --sigma, --grid, --like, --seed, {ROWS}",
+    "boxes": "--threshold, --threshold-of, --components, --connectivity, --empty, --box-score, "
+    + ROWS,
+    "cam": "--model, --weights, --classes, --scales, --flip, --input-size, --fit, --scores, "
+    f"--map-dtype, --images, {TORCH}, {ROWS}",
+    "convert": OUT,
+    "demo": f"-o --output, --num-train, --num-test, --epochs, --seed, {TALK}",
+    "ingest folder": f"--labels, --boxes, --classes, --embed, {ROWS}",
+    "ingest voc": f"--split, --classes, --embed, {ROWS}",
+    "inspect": f"--json, {TALK}",
+    "score": f"--protocol, --truth, --iou, --without-skipped, -o --output, --json, {TALK}",
+    "select": f"--fraction, --ids, --class, --not-in, --seed, {ROWS}",
+    "train-cls": "--model, --init, --loss, --pool, --freeze, --optimizer, --lr, --weight-decay, "
+    f"--epochs, --augment, --input-size, --fit, --images, --seed, {TORCH}, -o --output, "
+    f"--overwrite, --limit, {TALK}",
+    "verify": f"--json, {TALK}",
+    "view": f"--truth, --images, --num, --samples, {OUT}",
+}
+"""All options of all commands, frozen: adding one means writing it here."""
+
+FUNCTIONS = {
+    "baseline": "wsltool.stages.baseline.baseline",
+    "boxes": "wsltool.stages.boxes.boxes",
+    "cam": "wsltool.stages.cam.cam",
+    "convert": "wsltool.stages.convert.convert",
+    "demo": "wsltool.stages.demo.demo",
+    "ingest folder": "wsltool.stages.ingest.ingest_folder",
+    "ingest voc": "wsltool.stages.ingest.ingest_voc",
+    "inspect": "wsltool.stages.inspect.inspect",
+    "score": "wsltool.stages.score.score",
+    "select": "wsltool.stages.select.select",
+    "train-cls": "wsltool.stages.train_cls.train_cls",
+    "verify": "wsltool.stages.verify.verify",
+    "view": "wsltool.stages.view.view",
+}
+MINIMAL = {"cam": "--model m", "train-cls": "--model m", "score": "--protocol voc-ap"}
+"""What a command cannot do without, besides INPUT."""
+
+COMMON = {
+    "output": None,
+    "overwrite": False,
+    "shard": None,
+    "limit": None,
+    "on_bad": "stop",
+    "device": "auto",
+    "batch_size": 32,
+    "workers": None,
+    "precision": "float32",
+}
+every_command = pytest.mark.parametrize("name", OPTIONS)
+
+
+def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app)))
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Put back the handlers that a command installs."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+class CalledError(Exception):
+    """Ends a command once its stage function is called."""
+
+
+@pytest.fixture
+def reaching(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a command; return the positional and the keyword arguments of its stage function."""
+
+    def run(name: str, arguments: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        reached: list[Any] = []
+
+        def stage(*args: Any, **more: Any) -> None:
+            reached.extend([args, more])
+            raise CalledError
+
+        module, _, function = FUNCTIONS[name].rpartition(".")
+        monkeypatch.setattr(importlib.import_module(module), function, stage)
+        done = CliRunner().invoke(app, [*name.split(), *arguments.split()])
+        assert reached, done.output
+        return reached[0], reached[1]
+
+    return run
+
+
+def _stage_function(name: str) -> Any:
+    module, _, function = FUNCTIONS[name].rpartition(".")
+    return getattr(importlib.import_module(module), function)
+
+
+# The list of commands and options
+
+
+def test_these_are_the_commands() -> None:
+    assert sorted(COMMANDS) == sorted(OPTIONS) == sorted(FUNCTIONS)
+
+
+@every_command
+def test_these_are_its_options(name: str) -> None:
+    options = [p for p in COMMANDS[name].params if p.param_type_name == "option"]
+    assert ", ".join(" ".join([*p.opts, *p.secondary_opts]) for p in options) == OPTIONS[name]
+
+
+@every_command
+def test_input_is_the_only_positional_argument(name: str) -> None:
+    found = [p.metavar for p in COMMANDS[name].params if p.param_type_name == "argument"]
+    assert found == ([] if name == "demo" else ["INPUT"])
+
+
+@every_command
+def test_a_command_has_at_most_a_dozen_options_of_its_own(name: str) -> None:
+    shared = {"seed", "images", "weights", "json", "verbose", "quiet", *COMMON}
+    options = {p.name for p in COMMANDS[name].params if p.param_type_name == "option"}
+    assert len(options - shared) <= 12
+
+
+@every_command
+def test_its_help_says_what_it_does_and_gives_an_example(name: str) -> None:
+    done = CliRunner().invoke(app, [*name.split(), "--help"])
+    assert done.exit_code == 0
+    assert f"Example: wsltool {name}" in done.output
+    assert COMMANDS[name].help.splitlines()[0].endswith(".")
+
+
+@every_command
+def test_every_option_is_explained(name: str) -> None:
+    assert [p.name for p in COMMANDS[name].params if not getattr(p, "help", None)] == []
+
+
+@every_command
+def test_an_unknown_option_is_wrong_usage(name: str) -> None:
+    done = CliRunner().invoke(app, [*name.split(), "--nonsense"])
+    assert done.exit_code == 2
+    assert "No such option: --nonsense" in done.output
+
+
+# What reaches the stage function
+
+
+@every_command
+def test_defaults_are_those_of_the_stage_function(name: str, reaching: Any) -> None:
+    signature = inspect.signature(_stage_function(name))
+    args, given = reaching(name, f"{'' if name == 'demo' else 'in.zarr'} {MINIMAL.get(name, '')}")
+    report = given.pop("report", None)
+    assert report is not None or name in ("inspect", "verify")
+    for option, value in given.items():
+        if option in signature.parameters:
+            default = signature.parameters[option].default
+            if default is inspect.Parameter.empty or option in MINIMAL.get(name, ""):
+                continue
+            wanted = list(default) if isinstance(default, tuple) else default
+            assert value == wanted, option
+        else:
+            assert value == COMMON[option], option
+    own = {p for p, kind in signature.parameters.items() if kind.kind is kind.KEYWORD_ONLY}
+    assert own - {"report"} <= set(given), "an option of the function that the command lacks"
+    if name != "demo":
+        assert args == (Path("in.zarr"),)
+
+
+def test_defaults_of_common_options_are_those_of_the_functions() -> None:
+    filled = Settings.of({})
+    for option in ("output", "overwrite", "limit", "on_bad"):
+        assert getattr(filled, option) == COMMON[option]
+    assert (filled.shard.index, filled.shard.count) == (0, 1)
+    assert set(typing.get_type_hints(RunOptions)) | {"report"} == {
+        *list(COMMON)[:5],
+        "report",
+    }
+    assert set(typing.get_type_hints(TorchOptions)) == {*COMMON, "report"}
+
+
+ROWS_GIVEN = "-o out.h5 --overwrite --shard 1/4 --limit 7 --on-bad skip"
+ROWS_REACH: dict[str, Any] = {
+    "output": Path("out.h5"),
+    "overwrite": True,
+    "shard": "1/4",
+    "limit": 7,
+    "on_bad": "skip",
+}
+TORCH_GIVEN = "--device cpu --batch-size 5 --workers 3 --precision bf16"
+TORCH_REACH = {"device": "cpu", "batch_size": 5, "workers": 3, "precision": "bf16"}
+
+EXACT: list[tuple[str, str, dict[str, Any]]] = [
+    (
+        "boxes",
+        "--threshold .3 --threshold-of range --components all --connectivity 4 --empty whole "
+        f"--box-score heat-max {ROWS_GIVEN}",
+        {
+            "threshold": 0.3,
+            "threshold_of": "range",
+            "components": "all",
+            "connectivity": 4,
+            "empty": "whole",
+            "box_score": "heat-max",
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "baseline",
+        "--prior random --fraction .5 --sigma .1 --grid 3 --like l.h5 --seed 9 " + ROWS_GIVEN,
+        {
+            "prior": "random",
+            "fraction": 0.5,
+            "sigma": 0.1,
+            "grid": 3,
+            "like": Path("l.h5"),
+            "seed": 9,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "select",
+        f"--fraction .5 --ids ids.txt --class cat --not-in other.h5 --seed 3 {ROWS_GIVEN}",
+        {
+            "fraction": 0.5,
+            "ids": Path("ids.txt"),
+            "class_": "cat",
+            "not_in": Path("other.h5"),
+            "seed": 3,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "cam",
+        "--model m --weights w.pt --classes all --scales .5,1,2 --flip --input-size 64 --fit crop "
+        f"--scores probability --map-dtype float16 --images pics {TORCH_GIVEN} {ROWS_GIVEN}",
+        {
+            "model": "m",
+            "weights": Path("w.pt"),
+            "classes": "all",
+            "scales": [0.5, 1.0, 2.0],
+            "flip": True,
+            "input_size": 64,
+            "fit": "crop",
+            "scores": "probability",
+            "map_dtype": "float16",
+            "images": Path("pics"),
+            **TORCH_REACH,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "train-cls",
+        "--model m --init none --loss logistic --pool gap --freeze features --optimizer sgd "
+        "--lr .1 --weight-decay 0 --epochs 3 --augment none --input-size 64 --fit warp "
+        f"--images pics --seed 4 {TORCH_GIVEN} -o out.safetensors --overwrite --limit 7",
+        {
+            "model": "m",
+            "init": "none",
+            "loss": "logistic",
+            "pool": "gap",
+            "freeze": "features",
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "weight_decay": 0.0,
+            "epochs": 3,
+            "augment": "none",
+            "input_size": 64,
+            "fit": "warp",
+            "images": Path("pics"),
+            "seed": 4,
+            **TORCH_REACH,
+            "output": Path("out.safetensors"),
+            "overwrite": True,
+            "limit": 7,
+        },
+    ),
+    (
+        "ingest voc",
+        f"--split val --classes c.txt --embed {ROWS_GIVEN}",
+        {"split": "val", "classes": Path("c.txt"), "embed": True, **ROWS_REACH},
+    ),
+    (
+        "ingest folder",
+        f"--labels l.csv --boxes b.csv --classes c.txt --embed {ROWS_GIVEN}",
+        {
+            "labels": Path("l.csv"),
+            "boxes": Path("b.csv"),
+            "classes": Path("c.txt"),
+            "embed": True,
+            **ROWS_REACH,
+        },
+    ),
+    ("convert", "-o o.h5 --overwrite", {"output": Path("o.h5"), "overwrite": True}),
+    (
+        "score",
+        "--protocol voc-ap --protocol gt-known --truth t.h5 --iou .7 --without-skipped -o o.json",
+        {
+            "protocol": ["voc-ap", "gt-known"],
+            "truth": Path("t.h5"),
+            "iou": 0.7,
+            "without_skipped": True,
+            "output": Path("o.json"),
+        },
+    ),
+    (
+        "view",
+        "--truth t.h5 --images pics --num 3 --samples 2 -o gallery --overwrite",
+        {
+            "truth": Path("t.h5"),
+            "images": Path("pics"),
+            "num": 3,
+            "samples": 2,
+            "output": Path("gallery"),
+            "overwrite": True,
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "expected"), EXACT, ids=[row[0] for row in EXACT])
+def test_exactly_these_arguments_reach_the_stage(
+    reaching: Any, name: str, arguments: str, expected: dict[str, Any]
+) -> None:
+    args, given = reaching(name, f"in.zarr {arguments}")
+    assert given.pop("report").verbosity == 0
+    assert (args, given) == ((Path("in.zarr"),), expected)
+
+
+def test_exactly_these_arguments_reach_the_demo(reaching: Any) -> None:
+    args, given = reaching("demo", "-o d --num-train 9 --num-test 8 --epochs 2 --seed 5")
+    assert given.pop("report").verbosity == 0
+    expected = {"num_train": 9, "num_test": 8, "epochs": 2, "seed": 5}
+    assert (args, given) == ((Path("d"),), expected)
+
+
+@pytest.mark.parametrize(("flags", "verbosity"), [("-v", 1), ("-q", -1), ("-vv", 2), ("-q -v", 0)])
+def test_verbosity_reaches_the_reporter(reaching: Any, flags: str, verbosity: int) -> None:
+    _, given = reaching("boxes", f"in.zarr {flags}")
+    assert given["report"].verbosity == verbosity
+
+
+# Refusals
+
+NOT_NUMBERS = [
+    ("boxes maps.h5 --threshold nan", "--threshold must be in [0, 1), got nan."),
+    ("boxes maps.h5 --threshold 1", "--threshold must be in [0, 1), got 1.0."),
+    ("boxes maps.h5 --threshold -0.1", "--threshold must be in [0, 1), got -0.1."),
+    ("boxes maps.h5 --connectivity 6", "--connectivity must be 4 or 8, got"),
+    ("boxes maps.h5 --limit 0", "--limit must be at least 1, got 0."),
+    ("boxes maps.h5 --shard 3/2", '--shard must be I/N with 0 <= I < N, or slurm, got "3/2".'),
+    ("baseline in.h5 --fraction nan", "--fraction must be in (0, 1], got nan."),
+    ("baseline in.h5 --fraction 0", "--fraction must be in (0, 1], got 0.0."),
+    ("baseline in.h5 --sigma nan", "--sigma must be in (0, 100), got nan."),
+    ("baseline in.h5 --sigma inf", "--sigma must be in (0, 100), got inf."),
+    ("baseline in.h5 --grid 0", "--grid must be in [1, 4096), got 0."),
+    ("baseline in.h5 --seed -1", "--seed must be in [0, "),
+    ("select in.h5 --fraction nan", "--fraction must be in (0, 1], got nan."),
+    ("select in.h5 --fraction 1.1", "--fraction must be in (0, 1], got 1.1."),
+    ("select in.h5 --fraction .5 --seed -1", "--seed must be in [0, "),
+    ("score b.h5 --protocol gt-known --iou nan", "--iou"),
+    ("score b.h5 --protocol gt-known --iou 1.5", "--iou"),
+    ("cam in.h5 --model m --scales nan", "--scales"),
+    (
+        "cam in.h5 --model m --scales 1,x",
+        '--scales must be numbers with commas between, got "1',
+    ),
+    ("cam in.h5 --model m --scales 0", "--scales"),
+    ("cam in.h5 --model m --scales ,", "--scales"),
+    ("cam in.h5 --model m --batch-size 0", "--batch-size must be in [1, 1048576), got 0."),
+    ("cam in.h5 --model m --workers -1", "--workers must be in [0, 1024), got -1."),
+    ("cam in.h5 --model m --classes above:nan", "--classes above:P must be in [0, 1), got nan."),
+    ("cam in.h5 --model m --input-size 0", "--input-size"),
+    (
+        "cam in.h5 --model m --device gpu",
+        "--device must be auto, cpu, cuda, cuda:N or mps, got",
+    ),
+    ("cam in.h5", "--model is missing."),
+    ("train-cls in.h5 --model small_gap --lr nan", "--lr"),
+    ("train-cls in.h5 --model small_gap --lr 0", "--lr"),
+    ("train-cls in.h5 --model small_gap --weight-decay nan", "--weight-decay"),
+    ("train-cls in.h5 --model small_gap --epochs 0", "--epochs must be in [1, 1000000), got 0."),
+    (
+        "train-cls in.h5 --model small_gap --batch-size 0",
+        "--batch-size must be in [1, 1048576), g",
+    ),
+    ("train-cls in.h5 --model small_gap --input-size -5", "--input-size"),
+    ("train-cls in.h5 --model small_gap --seed -1", "--seed"),
+    ("train-cls in.h5", "--model is missing."),
+    ("view b.h5 --num -1", "--num"),
+    ("view b.h5 --samples -1", "--samples"),
+    ("demo --epochs 0", "--epochs must be in [1, 100000), got 0."),
+    ("demo --num-train 1", "--num-train must be in [6, 1000000), got 1."),
+    ("demo --seed -1", "--seed"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "line"), NOT_NUMBERS)
+def test_a_number_that_cannot_be_is_wrong_usage_in_one_line(
+    folder: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    line: str,
+) -> None:
+    import wsltool
+
+    monkeypatch.chdir(folder)
+    if "b.h5" in arguments:
+        wsltool.baseline("in.h5", output="b.h5")
+    before = sorted(file.name for file in folder.iterdir())
+    done = CliRunner().invoke(app, arguments.split())
+    said = (done.stderr + capfd.readouterr().err).strip()
+    assert done.exit_code == 2, said
+    assert len(said.splitlines()) == 1
+    assert said.startswith(f"wsltool: {line}")
+    assert sorted(file.name for file in folder.iterdir()) == before  # refused before any claim
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "boxes maps.h5 --threshold x",
+        "boxes maps.h5 --components some",
+        "boxes maps.h5 other.h5",
+        "cam in.h5 --model m --precision fp8",
+        "baseline in.h5 --grid 1.5",
+        "nonsense",
+        "ingest nonsense x",
+    ],
+)
+def test_what_the_parser_refuses_is_wrong_usage(arguments: str) -> None:
+    assert CliRunner().invoke(app, arguments.split()).exit_code == 2
