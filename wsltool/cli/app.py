@@ -39,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Weakly supervised localization as stages over stores. "
     "Each stage reads a store, writes a store, and prints its name: "
-    "wsltool cam --model resnet50 val.zarr | wsltool boxes | wsltool score --protocol voc-ap",
+    "wsltool cam --model vgg_gap val.zarr | wsltool boxes | wsltool score --protocol voc-ap",
 )
 
 

@@ -39,7 +39,7 @@ def cam(
 ) -> None:
     """Compute class activation maps, raw and at the network's own resolution.
 
-    Example: wsltool cam --model resnet50 val.zarr --classes top5+present
+    Example: wsltool cam --model vgg_gap val.zarr --classes top5+present
     """
     from wsltool.stages import cam as stage
 

@@ -51,6 +51,8 @@ def write_store(found: dict[str, Any]) -> None:
     about.add_row("kind", f"{meta['kind']}, {found['num_images']} images")
     about.add_row("made by", Text(f"wsltool {meta.get('stage', '?')} {meta.get('version', '')}"))
     for name, value in meta.get("params", {}).items():
+        if value is None:
+            continue
         about.add_row(f"  --{name.replace('_', '-')}", Text(str(value)))
     for role, record in meta.get("inputs", {}).items():
         about.add_row(f"from {role}", Text(str(record.get("path", ""))))

@@ -111,6 +111,8 @@ def train_cls(
     """
     settings, torch_options = Settings.of(options), torch_settings(options)
     check_range("--epochs", epochs, 1, 1_000_000)
+    if torch_options.precision == "fp16":
+        raise UsageError("--precision must be float32, tf32 or bf16 in train-cls, got fp16.")
     from wsltool.nets.train_config import TrainConfig
 
     config = TrainConfig(
