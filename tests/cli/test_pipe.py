@@ -43,6 +43,7 @@ def _said(folder: Path, script: str, **more: object) -> tuple[int, str, str]:
         ("convert maps.h5", "maps.zarr"),
         ("ingest folder PICTURES/in -o made.zarr", "made.zarr"),
         (f"cam in.h5 {MODEL}:small", "in.cam.h5"),
+        ("view maps.h5", "maps.view/index.html"),
     ],
 )
 def test_stdout_is_the_name_and_nothing_else(
@@ -51,7 +52,14 @@ def test_stdout_is_the_name_and_nothing_else(
     script = f"wsltool {command}".replace("PICTURES", str(pictures))
     code, out, err = _said(folder, script)
     assert (code, out) == (0, f"{name}\n"), err
-    wsltool.open_store(folder / name).close()
+    assert (folder / name).exists()
+
+
+def test_training_prints_the_name_of_the_model(folder: Path) -> None:
+    train = "train-cls in.h5 --model small_gap --init none --epochs 1 --limit 12 --workers 0"
+    command = Command(folder, *train.split(), "--input-size", "64")
+    assert (command.wait(), command.stdout) == (0, "in.train-cls.safetensors\n"), command.stderr
+    assert (folder / "in.train-cls.safetensors").is_file()
 
 
 def test_stages_in_a_pipe_in_three_steps_and_in_a_substitution_agree(folder: Path) -> None:

@@ -253,7 +253,7 @@ from tests.nets.conftest import Squares
 from tests.nets.test_inference import best, build, run_cams
 def slow(row):
     import os
-    print(os.getpid(), flush=True)
+    os.write(1, b"%d\\n" % os.getpid())  # at once, so that two workers do not mix
     time.sleep(60 if row > 3 else 0)
     return Squares()(row)
 if __name__ == "__main__":
@@ -275,22 +275,22 @@ def test_workers_end_with_their_parent(tmp_path: Path) -> None:
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert child.stdout is not None
-    workers = {int(child.stdout.readline()) for _ in range(4)}
-    for pid in workers:  # they leave this to their parent
-        os.kill(pid, signal.SIGINT)
-    time.sleep(0.3)
-    assert all(alive(pid) for pid in workers)
-    child.kill()
-    child.wait()
+    ) as child:
+        try:
+            assert child.stdout is not None
+            workers = {int(child.stdout.readline()) for _ in range(4)}
+            for pid in workers:  # they leave this to their parent
+                os.kill(pid, signal.SIGINT)
+            time.sleep(0.3)
+            assert all(alive(pid) for pid in workers)
+        finally:
+            child.kill()
     deadline = time.monotonic() + 2
     while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(alive(pid) for pid in workers)
-    child.stdout.close()
 
 
 def test_workers_end_when_the_reader_stops_early() -> None:

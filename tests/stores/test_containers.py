@@ -288,3 +288,20 @@ def test_a_name_without_a_container_is_wrong_usage(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match=line):
         StoreWriter(tmp_path / "a.npy", "maps")
+
+
+@both
+def test_a_flipped_bit_in_raw_bytes_is_an_error(tmp_path: Path, suffix: str) -> None:
+    arrays = example_arrays("images", 4)
+    arrays["byte"] = np.random.default_rng(0).integers(0, 256, 5000).astype(np.uint8)
+    arrays["byte_start"] = np.array([0, 10, 10, 1000, 5000])
+    path = write_store(tmp_path / f"a{suffix}", "images", arrays)
+    files = [file for file in (path, *path.rglob("*")) if file.is_file()]
+    [file] = [file for file in files if arrays["byte"].tobytes() in file.read_bytes()]
+    data = bytearray(file.read_bytes())
+    data[data.index(arrays["byte"].tobytes()) + 2500] ^= 16
+    file.write_bytes(data)
+    with open_store(path) as store:
+        line = rf"^a\{suffix}: array byte, rows 0 to 10: .+\. Copy or make the store again\.$"
+        with pytest.raises(StoreCorruptError, match=line):
+            store.rows("byte", 0, 10)

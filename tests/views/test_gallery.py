@@ -262,7 +262,7 @@ def test_no_cases_at_all(tmp_path):
     assert read(page).texts.count("No cases.") == 2
     assert list((page.parent / "pictures").iterdir()) == []
     marker = json.loads((page.parent / MARKER_NAME).read_text(encoding="utf-8"))
-    assert marker == {"format": 1, "kind": "gallery", "num_cases": 0}
+    assert marker == {"format": 1, "kind": "gallery", "num_cases": 0, "identity": ""}
 
 
 def test_cases_are_drawn_one_at_a_time(tmp_path):
