@@ -3,12 +3,13 @@
 It makes a boxes store: image n gets ``n % 3`` boxes (none at all in block 2), slots differ from
 block to block. A block is eight rows, since the stage says that a row takes 8 MB.
 
-    python -m tests.stages.fake_stage INPUT OUTPUT SHARD    for tests with several processes
+    python -m tests.stages.fake_stage INPUT OUTPUT SHARD GO    starts when the file GO appears
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,5 +155,9 @@ def ends_killed(call: Any, *args: Any, **options: Any) -> None:
 
 
 if __name__ == "__main__":
-    source, output, shard = sys.argv[1:]
-    fake(Path(source), output=output, shard=shard if shard != "-" else None)
+    source, output, shard, go = sys.argv[1:]
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while not Path(go).exists():
+        time.sleep(0.0005)
+    fake(Path(source), output=output, factor=3.0, shard=shard, overwrite=True)

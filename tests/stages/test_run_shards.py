@@ -17,10 +17,12 @@ from .fake_stage import (
     NUM_BLOCKS,
     Listener,
     contents,
+    die_at,
+    ends_killed,
     fake,
 )
 
-both = pytest.mark.parametrize("suffix", [".zarr", ".h5"])
+FOUR = ["0/4", "1/4", "2/4", "3/4"]
 
 
 # Shards
@@ -69,21 +71,39 @@ def test_a_shard_run_again_does_nothing(source: Path) -> None:
 
 
 @pytest.mark.slow
-@both
-@pytest.mark.parametrize("shards", [["0/4", "1/4", "2/4", "3/4"], ["-", "-", "-"]])
-def test_concurrent_processes_make_the_same_store(
-    source: Path, whole: dict[str, Any], suffix: str, shards: list[str]
+@pytest.mark.parametrize(
+    ("suffix", "shards", "before"),
+    [
+        (".zarr", FOUR, "nothing"),
+        (".h5", FOUR, "nothing"),
+        (".zarr", ["0/1"] * 3, "nothing"),
+        (".h5", ["0/1"] * 3, "nothing"),
+        (".zarr", FOUR, "an old output"),
+        (".h5", FOUR, "an old output"),
+        (".zarr", FOUR, "old work"),
+        (".h5", ["0/1"] * 3, "old work"),
+    ],
+)
+def test_processes_that_start_at_one_instant_make_the_same_store(
+    source: Path, suffix: str, shards: list[str], before: str
 ) -> None:
-    output = source.with_name(f"b{suffix}")
+    output, go = source.with_name(f"b{suffix}"), source.with_name("go")
+    if before == "an old output":
+        fake(source, output=output)
+    elif before == "old work":
+        ends_killed(fake, source, output=output, on_block=die_at(4))
     command = [sys.executable, "-m", "tests.stages.fake_stage", str(source), str(output)]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     root = Path(__file__).parents[2]
-    processes = [
-        subprocess.Popen([*command, shard], cwd=root, stderr=subprocess.PIPE) for shard in shards
-    ]
-    said = [process.communicate(timeout=60)[1].decode() for process in processes]
+    processes = [subprocess.Popen([*command, s, str(go)], cwd=root, **pipes) for s in shards]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * len(shards)
+    go.touch()
+    said = [process.communicate(timeout=60)[1] for process in processes]
     assert ([process.returncode for process in processes], "".join(said)) == ([0] * len(shards), "")
-    assert contents(output) == whole
-    assert sorted(file.name for file in source.parent.glob("b*")) == [output.name]
+    clean = fake(source, output=source.with_name("clean.zarr"), factor=3.0)
+    assert contents(output) == contents(clean)
+    names = {file.name for file in source.parent.iterdir()}
+    assert names == {"in.zarr", output.name, "go", "clean.zarr"}
 
 
 SLURM = {"ID": "0", "MIN": "0", "MAX": "3", "STEP": "1", "COUNT": "4"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsltool.stores.open import open_store
@@ -21,6 +21,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(write_store(folder / "a.zarr", "images", example_arrays("images", NUM)))
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.integers(0, NUM - 1), min_size=1, max_size=20))
 def test_gathered_rows_are_those_read_one_by_one(store: Store, rows: list[int]) -> None:
     found = store.gather(np.array(rows), ["image_id", "label"], ["box", "mask"])

@@ -11,7 +11,14 @@ import numpy as np
 
 from wsltool.errors import StoreKindError, UsageError
 from wsltool.localize.priors import centred_box, gaussian_map, random_map
-from wsltool.stages.options import PathLike, RunOptions, Settings, check_choice, check_range
+from wsltool.stages.options import (
+    PathLike,
+    RunOptions,
+    Settings,
+    check_choice,
+    check_range,
+    check_seed,
+)
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, limited, open_input, row_job, run
 from wsltool.stores.lineage import fingerprint_store
@@ -24,7 +31,6 @@ Array = np.ndarray[Any, Any]
 Prior = Literal["whole", "centred", "gaussian", "random"]
 
 _READ_ROWS = 4096
-_LARGEST_SEED = 1 << 63
 
 
 def baseline(
@@ -79,7 +85,7 @@ def baseline(
     check_range("--fraction", fraction, 0, 1, open_low=True, open_high=False)
     check_range("--sigma", sigma, 0, 100, open_low=True)
     check_range("--grid", grid, 1, 4096)
-    check_range("--seed", seed, 0, _LARGEST_SEED)
+    check_seed(seed)
     params = {"prior": prior, "fraction": fraction, "sigma": sigma, "grid": grid, "seed": seed}
     make = _boxes if prior in ("whole", "centred") else _maps
     with ExitStack() as stack:

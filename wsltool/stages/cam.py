@@ -22,7 +22,7 @@ from wsltool.stages.options import (
     TorchOptions,
     TorchSettings,
     check_choice,
-    check_range,
+    check_input_size,
     torch_settings,
 )
 from wsltool.stages.pictures import Pictures
@@ -45,7 +45,6 @@ MapDtype = Literal["float32", "float16"]
 
 _REVISION = 1
 _AGREE = 0.5
-_LARGEST_PX = 8192
 _LARGEST_FLOAT16 = 65504
 
 
@@ -146,8 +145,7 @@ def _check_options(params: dict[str, Any], input_size: int | None, fit: str | No
     scales = params["scales"]
     if not scales or not all(0 < scale < np.inf for scale in scales):
         raise UsageError(f"--scales must be numbers above 0, got {scales}.")
-    if input_size is not None:
-        check_range("--input-size", input_size, 1, _LARGEST_PX, open_high=False)
+    check_input_size(input_size)
     if fit is not None:
         check_choice("--fit", fit, Fit)
     check_choice("--scores", params["scores"], ScoreKind)

@@ -15,7 +15,7 @@ from typing import Any
 
 from wsltool.datasets.scenes import write_scenes
 from wsltool.errors import StoreExistsError, UsageError, WslError
-from wsltool.stages.options import PathLike, check_range
+from wsltool.stages.options import PathLike, check_range, check_seed
 from wsltool.stages.report import Reporter
 from wsltool.stores.wip import place_file
 
@@ -66,6 +66,7 @@ def demo(
     for option, value in (("--num-train", num_train), ("--num-test", num_test)):
         check_range(option, value, 6, 1_000_000)
     check_range("--epochs", epochs, 1, 100_000)
+    check_seed(seed)
     folder = Path(output)
     _claim(folder, {"num_train": num_train, "num_test": num_test, "seed": seed})
     scenes = folder / "scenes"

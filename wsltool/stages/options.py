@@ -22,9 +22,14 @@ __all__ = [
     "Shard",
     "TorchOptions",
     "check_choice",
+    "check_input_size",
     "check_range",
+    "check_seed",
     "parse_shard",
 ]
+
+_LARGEST_SEED = 2**63
+_LARGEST_PX = 8192
 
 PathLike = str | os.PathLike[str]
 Precision = Literal["float32", "tf32", "bf16", "fp16"]
@@ -77,6 +82,17 @@ def check_range(
         raise UsageError(
             f"{option} must be in {brackets[0]}{low}, {high}{brackets[1]}, got {value}."
         )
+
+
+def check_seed(seed: int) -> None:
+    """Raise UsageError unless `seed` is a number that every generator takes."""
+    check_range("--seed", seed, 0, _LARGEST_SEED)
+
+
+def check_input_size(size_px: int | None) -> None:
+    """Raise UsageError unless `size_px` is None or a size that a picture may be brought to."""
+    if size_px is not None:
+        check_range("--input-size", size_px, 1, _LARGEST_PX, open_high=False)
 
 
 def check_choice(option: str, value: object, choices: Any) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,9 @@ Array = np.ndarray[Any, Any]
 
 _BLOCK_ROWS = 256
 _PART_BYTES = 64 << 20
-_ATTEMPTS = 8
+_ATTEMPTS = 20
+_LOOKS = 3
+_PAUSE_S = 0.005
 
 
 def output_for(source: Path, word: str, suffix: str | None = None) -> Path:
@@ -140,9 +143,15 @@ def claim(job: Job, *, overwrite: bool) -> tuple[dict[str, Any], WorkInProgress 
     _check_name(job)
     _check_inputs(job)
     plan, work = job.plan(), WorkInProgress(job.output)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
+        time.sleep(_PAUSE_S * attempt)
         if os.path.lexists(job.output):
-            held = _finished(job)
+            try:
+                held = _finished(job)
+            except StoreExistsError:
+                if attempt < _LOOKS:
+                    continue  # perhaps it went away while we looked
+                raise
             difference = _difference(held, plan)
             if difference is None:
                 _tidy(work, held)
@@ -150,8 +159,10 @@ def claim(job: Job, *, overwrite: bool) -> tuple[dict[str, Any], WorkInProgress 
             _may_replace(job.output, difference, overwrite=overwrite)
             remove_output(job, held.get("id"))
         else:
-            held = work.claim(plan)
-            difference = _difference(held, plan)
+            claimed = work.claim(plan)
+            if claimed is None:
+                continue
+            held, difference = claimed, _difference(claimed, plan)
             if difference is not None:
                 _may_replace(work.folder, difference, overwrite=overwrite)
                 work.give_way()

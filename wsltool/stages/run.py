@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from wsltool.errors import StoreError, StoreExistsError
+from wsltool.errors import StoreError
 from wsltool.stages.options import PathLike, Settings
 from wsltool.stages.pack import pack, publish
 from wsltool.stages.plan import Job, claim, output_for
@@ -145,9 +145,10 @@ def run(job: Job, compute: Compute, settings: Settings) -> Path:
             )
         else:
             publish(pack(job, held, work), job.output, held["id"])
-    except (FileNotFoundError, StoreExistsError):
+    except Exception as error:
         if _published_skips(job.output, held["id"]) is None:
-            work.check_held()
+            if isinstance(error, (OSError, StoreError)):
+                work.check_held()
             raise  # else another shard published and took the work folder away
     published = _published_skips(job.output, held["id"])
     if published is not None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from wsltool.datasets.textfiles import read_lines
 from wsltool.errors import UsageError
-from wsltool.stages.options import PathLike, RunOptions, Settings, check_range
+from wsltool.stages.options import PathLike, RunOptions, Settings, check_range, check_seed
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, rebased, row_job, run
 from wsltool.stores.lineage import find_ancestor, fingerprint_file, fingerprint_store
@@ -23,7 +23,6 @@ __all__ = ["select"]
 Array = np.ndarray[Any, Any]
 
 _READ_ROWS = 4096
-_LARGEST_SEED = 1 << 63
 
 
 def select(
@@ -72,7 +71,7 @@ def select(
         raise UsageError("select: no condition. Pass --fraction, --ids, --class or --not-in.")
     if fraction is not None:
         check_range("--fraction", fraction, 0, 1, open_low=True, open_high=False)
-    check_range("--seed", seed, 0, _LARGEST_SEED)
+    check_seed(seed)
     settings = Settings.of(options)
     with open_store(Path(input)) as source:
         kept = _named(source, ids, not_in)

@@ -17,7 +17,9 @@ from wsltool.stages.options import (
     Settings,
     TorchOptions,
     TorchSettings,
+    check_input_size,
     check_range,
+    check_seed,
     torch_settings,
 )
 from wsltool.stages.pack import finished_attributes
@@ -111,6 +113,11 @@ def train_cls(
     """
     settings, torch_options = Settings.of(options), torch_settings(options)
     check_range("--epochs", epochs, 1, 1_000_000)
+    check_range("--weight-decay", weight_decay, 0, 1)
+    check_seed(seed)
+    if lr is not None:
+        check_range("--lr", lr, 0, 1000, open_low=True)
+    check_input_size(input_size)
     if torch_options.precision == "fp16":
         raise UsageError("--precision must be float32, tf32 or bf16 in train-cls, got fp16.")
     from wsltool.nets.train_config import TrainConfig

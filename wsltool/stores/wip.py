@@ -33,6 +33,7 @@ _PLAN = "plan.json"
 _TEMPORARY = ".tmp-"
 _OURS = (_PLAN, _TEMPORARY, "part-", "training", ".nfs")  # the last: NFS, of removed files
 _ID_DIGITS = 12
+_REMOVALS = 8  # another process may add a file to what is being removed
 _TEXT, _LENGTH = ".utf8", ".length"  # strings in a part: bytes one after another, and counts
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError)
 
@@ -142,8 +143,10 @@ class WorkInProgress:
         self._id = plan["id"]
         return plan
 
-    def claim(self, plan: dict[str, Any]) -> dict[str, Any]:
+    def claim(self, plan: dict[str, Any]) -> dict[str, Any] | None:
         """Put `plan` in place unless there is one already; return the one that holds.
+
+        None if another process took the folder away at the same moment.
 
         Raises
         ------
@@ -158,23 +161,21 @@ class WorkInProgress:
                 "belongs there. Move it away or pass -o."
             )
         text = json.dumps(plan, indent=1).encode()
-        self._make_folder()
-        if self.plan() is None:
-            self.refuse_strangers()
-        place_file(self.folder / _PLAN, lambda file: _write_all(file, text))
-        held = self.plan()
-        if held is None:
-            raise self._taken_error()
-        return held
-
-    def _make_folder(self) -> None:
         try:
             self.folder.mkdir(exist_ok=True)
+            if self.plan() is None:
+                self.refuse_strangers()
+            place_file(self.folder / _PLAN, lambda file: _write_all(file, text))
+        except StoreError:
+            raise
+        except (FileNotFoundError, FileExistsError):
+            return None
         except OSError as error:
             raise StoreError(
                 f"{self.output}: its folder cannot be written ({error.strerror}). Pass -o with a "
                 "name in another folder."
             ) from error
+        return self.plan()
 
     def refuse_strangers(self) -> None:
         """Raise StoreExistsError if the folder holds files that wsltool did not make."""
@@ -273,7 +274,7 @@ class WorkInProgress:
 
         Parts that another process still adds go with it; anything else stays.
         """
-        for _ in range(8):
+        for _ in range(_REMOVALS):
             with contextlib.suppress(OSError):
                 found = [file for file in self.folder.iterdir() if file.name.startswith(_OURS)]
                 for file in sorted(found, key=lambda file: file.name == _PLAN):
@@ -299,11 +300,13 @@ class WorkInProgress:
             if (self.plan() or {}).get("id") != expected:
                 return
             self.folder.rename(doomed)
-            moved = json.loads((doomed / _PLAN).read_bytes())
-            if moved["id"] == expected:
+            moved = doomed / _PLAN
+            if moved.exists() and json.loads(moved.read_bytes())["id"] != expected:
+                with contextlib.suppress(OSError):
+                    doomed.rename(self.folder)  # claimed after we looked: not ours to remove
+                    return
+            for _ in range(_REMOVALS):
                 shutil.rmtree(doomed, ignore_errors=True)
-            elif not self.folder.exists():
-                doomed.rename(self.folder)  # claimed after we looked: not ours to remove
 
     @property
     def _part_name(self) -> re.Pattern[str]:
