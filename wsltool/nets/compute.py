@@ -12,7 +12,14 @@ from wsltool.errors import ModelError, UsageError
 from wsltool.nets.cam_network import CamNetwork
 from wsltool.nets.weights import one_line
 
-__all__ = ["Precision", "computing", "fastest_layout", "parse_device", "told_in_one_line"]
+__all__ = [
+    "Precision",
+    "computing",
+    "fastest_layout",
+    "parse_device",
+    "told_in_one_line",
+    "torch_record",
+]
 
 Precision = Literal["float32", "tf32", "bf16", "fp16"]
 
@@ -45,6 +52,15 @@ def parse_device(text: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UsageError("--device mps: torch finds no Apple GPU here. Pass --device cpu.")
     return torch.device(text)
+
+
+def torch_record(device: torch.device) -> dict[str, object]:
+    """Return what an output keeps of what torch computed on: device, version, threads."""
+    return {
+        "device": str(device),
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+    }
 
 
 @contextmanager

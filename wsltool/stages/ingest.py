@@ -30,7 +30,7 @@ _STATUS_SKIPPED = 1
 def ingest_voc(
     folder: PathLike,
     *,
-    split: str,
+    split: str = "trainval",
     classes: PathLike | None = None,
     embed: bool = False,
     **options: Unpack[RunOptions],

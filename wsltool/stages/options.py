@@ -216,15 +216,9 @@ class TorchSettings:
 
     def record(self) -> dict[str, object]:
         """Return what the output keeps of how it was computed."""
-        import torch
+        from wsltool.nets.compute import torch_record
 
-        return {
-            "device": str(self.device),
-            "torch": str(torch.__version__),
-            "threads": torch.get_num_threads(),
-            "batch_size": self.batch_size,
-            "workers": self.workers,
-        }
+        return torch_record(self.device) | {"batch_size": self.batch_size, "workers": self.workers}
 
 
 def torch_settings(options: TorchOptions, batch_size: int = 32) -> TorchSettings:

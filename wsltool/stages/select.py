@@ -122,7 +122,6 @@ def _job(
         attributes=_attributes(source, folder),
         num_rows=len(rows),
         limit={"how": "select", "num_rows": len(rows), "of": held["of"]},
-        row_bytes=_row_bytes(source),
     )
 
 
@@ -132,15 +131,6 @@ def _attributes(source: Store, folder: Path) -> dict[str, Any]:
     if "root" in attributes:
         attributes["root"] = rebased(attributes["root"], source.path.parent, folder)
     return attributes
-
-
-def _row_bytes(source: Store) -> int:
-    """Return about how many bytes a row takes, from the sizes of the arrays."""
-    total = 0
-    for name in source.names:
-        item = 64 if source.dtype(name) == "string" else np.dtype(source.dtype(name)).itemsize
-        total += item * int(np.prod(source.shape(name), dtype=np.int64))
-    return total // max(1, len(source)) + 1
 
 
 def _named(source: Store, ids: PathLike | None, not_in: PathLike | None) -> Array:
