@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from wsltool.cli.app import app, command
-from wsltool.cli.options import ROWS, TORCH, Images, Input, Model, Weights
+from wsltool.cli.options import ROWS, TORCH, Fit, Images, Input, InputSize, Model, Weights
 from wsltool.errors import UsageError
 
 
@@ -21,13 +21,8 @@ def cam(
     ] = "top5",
     scales: Annotated[str, typer.Option(help="Sizes relative to the input, as .5,1,2.")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
-    input_size: Annotated[
-        int | None, typer.Option(help="Input size in pixels [default: the model's].")
-    ] = None,
-    fit: Annotated[
-        Literal["warp", "crop", "letterbox"] | None,
-        typer.Option(help="How images are brought to that size [default: the model's]."),
-    ] = None,
+    input_size: InputSize = None,
+    fit: Fit = None,
     scores: Annotated[
         Literal["logit", "probability"], typer.Option(help="Unit of the class scores.")
     ] = "logit",

@@ -25,8 +25,10 @@ __all__ = [
     "SEED",
     "TALK",
     "TORCH",
+    "Fit",
     "Images",
     "Input",
+    "InputSize",
     "Json",
     "Model",
     "Weights",
@@ -42,6 +44,11 @@ Model = Annotated[
     typer.Option(help="A model file, a name (resnet50, …), or package.module:function."),
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights to load into that architecture.")]
+InputSize = Annotated[int | None, typer.Option(help="Input size in pixels [default: the model's].")]
+Fit = Annotated[
+    Literal["warp", "crop", "letterbox"] | None,
+    typer.Option(help="How images are brought to that size [default: the model's]."),
+]
 Images = Annotated[
     Path | None,
     typer.Option("--images", help="Where the pictures lie, if not where ingest found them."),

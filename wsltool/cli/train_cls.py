@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from wsltool.cli.app import app, command
-from wsltool.cli.options import LIMIT, OUTPUT, SEED, TORCH, Images, Input, Model
+from wsltool.cli.options import LIMIT, OUTPUT, SEED, TORCH, Fit, Images, Input, InputSize, Model
 from wsltool.errors import UsageError
 
 
@@ -36,13 +36,8 @@ def train_cls(
     augment: Annotated[
         Literal["none", "mirror", "crop"], typer.Option(help="Mirror; or mirror and crop.")
     ] = "crop",
-    input_size: Annotated[
-        int | None, typer.Option(help="Input size in pixels [default: the model's].")
-    ] = None,
-    fit: Annotated[
-        Literal["warp", "crop", "letterbox"] | None,
-        typer.Option(help="How images are brought to that size [default: the model's]."),
-    ] = None,
+    input_size: InputSize = None,
+    fit: Fit = None,
     images: Images = None,
     **common: Any,
 ) -> None:

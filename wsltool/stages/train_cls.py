@@ -17,6 +17,7 @@ from wsltool.stages.options import (
     Settings,
     TorchOptions,
     TorchSettings,
+    check_choice,
     check_input_size,
     check_range,
     check_seed,
@@ -39,6 +40,8 @@ __all__ = ["train_cls"]
 
 Array = np.ndarray[Any, Any]
 
+Augment = Literal["none", "mirror", "crop"]
+
 _REVISION = 1
 _SUFFIX = ".safetensors"
 
@@ -55,7 +58,7 @@ def train_cls(
     lr: float | None = None,
     weight_decay: float = 1e-4,
     epochs: int = 10,
-    augment: Literal["none", "mirror", "crop"] = "crop",
+    augment: Augment = "crop",
     input_size: int | None = None,
     fit: Literal["warp", "crop", "letterbox"] | None = None,
     images: PathLike | None = None,
@@ -112,17 +115,9 @@ def train_cls(
         The network is unknown or has no closed-form class activation map.
     """
     settings, torch_options = Settings.of(options), torch_settings(options)
-    check_range("--epochs", epochs, 1, 1_000_000)
-    check_range("--weight-decay", weight_decay, 0, 1)
-    check_seed(seed)
-    if lr is not None:
-        check_range("--lr", lr, 0, 1000, open_low=True)
-    check_input_size(input_size)
-    if torch_options.precision == "fp16":
-        raise UsageError("--precision must be float32, tf32 or bf16 in train-cls, got fp16.")
-    from wsltool.nets.train_config import TrainConfig
-
-    config = TrainConfig(
+    config = _config(
+        torch_options,
+        augment,
         loss=loss,
         pool=pool,
         init=init,
@@ -131,13 +126,9 @@ def train_cls(
         lr=lr,
         weight_decay=weight_decay,
         epochs=epochs,
-        batch_size=torch_options.batch_size,
-        mirror=augment != "none",
-        crop_area=0.5 if augment == "crop" else 1.0,
         seed=seed,
         input_size=input_size,
         fit=fit,
-        precision=torch_options.precision,
     )
     with open_input(input, "images", "train-cls") as source:
         job = _job(settings, source, model, config, augment)
@@ -155,6 +146,28 @@ def train_cls(
         _publish(trained, folder, job, held)
         work.remove()
         return job.output
+
+
+def _config(torch_options: TorchSettings, augment: str, **given: Any) -> TrainConfig:
+    """Check the options and return all that decides what training gives."""
+    check_range("--epochs", given["epochs"], 1, 1_000_000)
+    check_range("--weight-decay", given["weight_decay"], 0, 1)
+    check_seed(given["seed"])
+    if given["lr"] is not None:
+        check_range("--lr", given["lr"], 0, 1000, open_low=True)
+    check_input_size(given["input_size"])
+    check_choice("--augment", augment, Augment)
+    if torch_options.precision == "fp16":
+        raise UsageError("--precision must be float32, tf32 or bf16 in train-cls, got fp16.")
+    from wsltool.nets.train_config import TrainConfig
+
+    return TrainConfig(
+        **given,
+        batch_size=torch_options.batch_size,
+        mirror=augment != "none",
+        crop_area=0.5 if augment == "crop" else 1.0,
+        precision=torch_options.precision,
+    )
 
 
 @dataclass(frozen=True)
