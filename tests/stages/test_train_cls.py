@@ -17,11 +17,18 @@ import pytest
 
 import wsltool
 from wsltool.datasets.scenes import write_scenes
-from wsltool.errors import ModelError, StoreExistsError, TrainingError, UsageError
+from wsltool.errors import (
+    BadImageError,
+    ModelError,
+    StoreExistsError,
+    StoreUnfinishedError,
+    TrainingError,
+    UsageError,
+)
 from wsltool.nets.model_file import read_header
 from wsltool.nets.models import load_model
 
-from .making import Ears
+from .making import Ears, put_picture
 
 QUICK = {"model": "small_gap", "loss": "logistic", "epochs": 2, "device": "cpu", "workers": 0}
 
@@ -155,3 +162,82 @@ def _start(images: Path, output: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
+
+
+def test_stages_chain_in_python(images: Path, tmp_path: Path) -> None:
+    model = wsltool.train_cls(images, **QUICK, output=tmp_path / "m.safetensors")
+    maps = wsltool.cam(images, model=model, output=tmp_path / "maps.zarr", workers=0)
+    again = wsltool.train_cls(
+        images, **QUICK | {"model": model, "epochs": 1}, output=tmp_path / "n.safetensors"
+    )
+    assert maps.exists()
+    assert again.exists()
+
+
+def test_the_spelling_of_a_path_is_no_difference(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = wsltool.train_cls(images, **QUICK, output=tmp_path / "m.safetensors")
+    more = QUICK | {"epochs": 1, "output": tmp_path / "n.safetensors"}
+    wsltool.train_cls(images, **more | {"model": model})
+    monkeypatch.chdir(tmp_path)
+    heard = Ears()
+    wsltool.train_cls(images, **more | {"model": "./m.safetensors"}, report=heard)
+    assert any("finished already" in line for line in heard.notes)
+
+
+def test_a_second_process_does_not_disturb_a_training(images: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    with _start(images, output) as child:
+        lock = tmp_path / "m.safetensors.wip" / "training" / "lock"
+        for _ in range(1200):
+            if lock.exists():
+                break
+            time.sleep(0.05)
+        with pytest.raises(StoreUnfinishedError, match="another process is training it"):
+            wsltool.train_cls(images, **QUICK | {"epochs": 8}, output=output)
+        assert child.wait(timeout=120) == 0
+    assert output.exists()
+
+
+def test_a_bad_picture_is_named_with_its_store(images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for name in ("a", "b"):
+        put_picture(folder / name / "0.png", (40, 30))
+    put_picture(folder / "b" / "1.png", (40, 30))
+    broken = (folder / "b" / "1.png").read_bytes()
+    (folder / "b" / "1.png").write_bytes(broken[: len(broken) // 2])
+    store = wsltool.ingest_folder(folder)
+    with pytest.raises(BadImageError, match=r"photos\.images\.zarr row 2: .*Leave the image out"):
+        wsltool.train_cls(store, **QUICK | {"loss": "softmax"}, output=tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ({"limit": 2.5}, "--limit must be a whole number, got 2.5."),
+        ({"limit": True}, "--limit must be a whole number, got True."),
+        ({"epochs": 1.5}, "--epochs must be a whole number, got 1.5."),
+        ({"batch_size": "8"}, "--batch-size must be a whole number, got '8'."),
+        ({"lr": "fast"}, "--lr must be a number, got 'fast'."),
+        ({"shard": "0/2"}, "train-cls has one worker and leaves no image out: no --shard"),
+    ],
+)
+def test_wrong_types_from_python(images: Path, tmp_path: Path, option: dict, line: str) -> None:
+    with pytest.raises(UsageError, match=line.replace("(", r"\(")):
+        wsltool.train_cls(images, **QUICK | option, output=tmp_path / "m.safetensors")
+
+
+def test_numpy_numbers_are_numbers(images: Path, tmp_path: Path) -> None:
+    path = wsltool.baseline(
+        images,
+        prior="random",
+        grid=np.int64(4),
+        seed=np.int64(1),
+        limit=np.int32(3),
+        output=tmp_path / "r.zarr",
+    )
+    boxes = wsltool.boxes(path, threshold=np.float64(0.2), output=tmp_path / "b.zarr")
+    with wsltool.open_store(boxes) as store:
+        assert store.meta["params"]["threshold"] == 0.2
+        assert store.meta["limit"]["num_rows"] == 3

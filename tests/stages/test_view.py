@@ -213,3 +213,16 @@ def test_images_are_neither_maps_nor_boxes(images):
         match=r'^s\.zarr: kind is "images", but view reads "boxes" or "maps"\. Run first: wsltool',
     ):
         view(images)
+
+
+def test_a_gallery_that_left_pictures_out_is_not_finished(images, found, tmp_path):
+    (tmp_path / "pets").rename(tmp_path / "moved")
+    (tmp_path / "pets").mkdir()
+    ears = Ears()
+    page = view(found, output=tmp_path / "g", report=ears)
+    assert ears.num_skipped == 4
+    assert "<img" not in page.read_text()
+    ears = Ears()
+    page = view(found, output=tmp_path / "g", images=tmp_path / "moved", report=ears)
+    assert ears.num_skipped == 0
+    assert "<img" in page.read_text()

@@ -84,7 +84,7 @@ def baseline(
     check_choice("--prior", prior, Prior)
     check_range("--fraction", fraction, 0, 1, open_low=True, open_high=False)
     check_range("--sigma", sigma, 0, 100, open_low=True)
-    check_range("--grid", grid, 1, 4096)
+    check_range("--grid", grid, 1, 4096, whole=True)
     check_seed(seed)
     params = {"prior": prior, "fraction": fraction, "sigma": sigma, "grid": grid, "seed": seed}
     make = _boxes if prior in ("whole", "centred") else _maps

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ _LARGEST_FLOAT16 = 65504
 def cam(
     input: PathLike,
     *,
-    model: str,
+    model: PathLike,
     weights: PathLike | None = None,
     classes: str = "top5",
     scales: Sequence[float] = (1.0,),
@@ -72,7 +73,7 @@ def cam(
     ----------
     input : path
         An ``images`` store.
-    model : str
+    model : str or path
         A model file, a name, or ``package.module:function``.
     weights : path, optional
         Weights to load into the architecture `model`.
@@ -113,10 +114,11 @@ def cam(
     """
     settings, torch_options = Settings.of(options), torch_settings(options)
     choice = parse_choice(classes)
+    model = os.fspath(model)
     params = {
         "model": Path(model).name if Path(model).is_file() else model,
         "classes": choice.text,
-        "scales": [float(scale) for scale in scales],
+        "scales": _scales(scales),
         "flip": flip,
         "scores": scores,
         "map_dtype": map_dtype,
@@ -141,6 +143,12 @@ def cam(
         return run(maker.job(Path(weights or model)), maker.compute, settings)
 
 
+def _scales(scales: Any) -> list[float]:
+    if isinstance(scales, str):
+        raise UsageError(f"--scales must be a sequence of numbers, got {scales!r}.")
+    return [float(scale) for scale in scales]
+
+
 def _check_options(params: dict[str, Any], input_size: int | None, fit: str | None) -> None:
     scales = params["scales"]
     if not scales or not all(0 < scale < np.inf for scale in scales):
@@ -148,6 +156,8 @@ def _check_options(params: dict[str, Any], input_size: int | None, fit: str | No
     check_input_size(input_size)
     if fit is not None:
         check_choice("--fit", fit, Fit)
+    if not isinstance(params["flip"], bool):
+        raise UsageError(f"--flip must be true or false, got {params['flip']!r}.")
     check_choice("--scores", params["scores"], ScoreKind)
     check_choice("--map-dtype", params["map_dtype"], MapDtype)
 
@@ -168,6 +178,11 @@ class _MapMaker:
     def columns(self) -> Array:
         """Column of each class of the images in the model's output, int64 (K,)."""
         return match_classes(self.model, self.source)
+
+    @property
+    def least_slots(self) -> int:
+        """Slots that every store of this choice has, however few of its images are good."""
+        return max(1, min(self.choice.top, len(self.columns)))
 
     def job(self, file: Path) -> Job:
         """Return the job; `file` holds the network, where that is a file."""
@@ -223,7 +238,7 @@ class _MapMaker:
     def choose(self, rows: Sequence[int], logit_NK: Array) -> Array:
         """Return the model's classes whose maps are kept, by falling score, -1 for none."""
         if not len(rows):
-            return np.full((0, 1), -1, np.int64)
+            return np.full((0, self.least_slots), -1, np.int64)
         score_NK = logit_NK[:, self.columns]
         chosen_NK = np.zeros(score_NK.shape, bool)
         if self.choice.present:
@@ -234,7 +249,7 @@ class _MapMaker:
         top = min(self.choice.top, score_NK.shape[1])
         np.put_along_axis(chosen_NK, order_NK[:, :top], True, axis=1)
         ranked_NK = np.take_along_axis(chosen_NK, order_NK, axis=1)
-        num_slots = max(1, int(ranked_NK.sum(axis=1).max()))
+        num_slots = max(self.least_slots, int(ranked_NK.sum(axis=1).max()))
         first_NS = np.argsort(~ranked_NK, axis=1, kind="stable")[:, :num_slots]
         class_NS = self.columns[np.take_along_axis(order_NK, first_NS, axis=1)]
         return np.where(np.take_along_axis(ranked_NK, first_NS, axis=1), class_NS, -1)
@@ -247,7 +262,7 @@ class _MapMaker:
         while sum(len(batch.rows) for batch in batches) < num_good:
             batches.append(next(found))
             tick(len(batches[-1].rows))
-        rows |= _empty_rows(block.num_rows, batches, len(self.columns))
+        rows |= _empty_rows(block.num_rows, batches, len(self.columns), self.least_slots)
         notes = rows["image_note"].tolist()
         for batch in batches:
             place_N = np.array(batch.rows) - block.start
@@ -283,9 +298,9 @@ class _MapMaker:
         rows["class_score"][place_N] = score_NK
 
 
-def _empty_rows(num_rows: int, batches: list[CamBatch], num_classes: int) -> Rows:
+def _empty_rows(num_rows: int, batches: list[CamBatch], num_classes: int, least_slots: int) -> Rows:
     """Return rows without a map, as large as the largest batch needs them."""
-    num_slots = max((batch.class_NS.shape[1] for batch in batches), default=1)
+    num_slots = max((batch.class_NS.shape[1] for batch in batches), default=least_slots)
     grid = batches[0].map_NSHW.shape[2:] if batches else (1, 1)
     return {
         "map": np.zeros((num_rows, num_slots, *grid), np.float32),

@@ -64,8 +64,8 @@ def demo(
     """
     report = report or Reporter()
     for option, value in (("--num-train", num_train), ("--num-test", num_test)):
-        check_range(option, value, 6, 1_000_000)
-    check_range("--epochs", epochs, 1, 100_000)
+        check_range(option, value, 6, 1_000_000, whole=True)
+    check_range("--epochs", epochs, 1, 100_000, whole=True)
     check_seed(seed)
     folder = Path(output)
     _claim(folder, {"num_train": num_train, "num_test": num_test, "seed": seed})

@@ -122,7 +122,7 @@ def _drawn(maps_of_image: MapRow, class_index: int) -> Array:
     return np.full(4, np.nan)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shown:
     """Draws the chosen pairs.
 
@@ -133,12 +133,15 @@ class Shown:
     maps : Store or None
         The maps behind boxes, if they are still there.
     pictures : Pictures
+    num_left_out : int
+        Cases whose picture could not be read, so far.
     """
 
     store: Store
     truth: Store
     maps: Store | None
     pictures: Pictures
+    num_left_out: int = 0
 
     def cases(self, judged: Judged, chosen: Array, report: Reporter) -> Iterator[Case]:
         """Yield the cases one at a time; a picture that cannot be read is left out."""
@@ -154,6 +157,7 @@ class Shown:
                 except BadImageError as error:
                     place = f'{self.truth.path.name} row {truth_row} "{image_id}"'
                     report.warn(f"{place}: {error} Left out.")
+                    self.num_left_out += 1
                     continue
                 class_index = int(judged.class_M[index])
                 heat, level, score = self._heat(map_row.get(image_id), class_index)

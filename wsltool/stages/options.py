@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import os
 import re
 from collections.abc import Mapping
@@ -66,16 +68,23 @@ class TorchOptions(RunOptions, total=False):
 
 def check_range(
     option: str,
-    value: float,
+    value: Any,
     low: float,
     high: float,
     *,
     open_low: bool = False,
     open_high: bool = True,
+    whole: bool = False,
 ) -> None:
-    """Raise UsageError unless `value` lies between `low` and `high`; NaN never does."""
-    inside = (low < value if open_low else low <= value) and (
-        value < high if open_high else value <= high
+    """Raise UsageError unless `value` is a number between `low` and `high`; NaN never is."""
+    if isinstance(value, bool) or not isinstance(
+        value, numbers.Integral if whole else numbers.Real
+    ):
+        kind = "whole number" if whole else "number"
+        raise UsageError(f"{option} must be a {kind}, got {value!r}.")
+    number: Any = value
+    inside = (low < number if open_low else low <= number) and (
+        number < high if open_high else number <= high
     )
     if not inside:
         brackets = ("(["[not open_low], ")]"[not open_high])
@@ -86,13 +95,13 @@ def check_range(
 
 def check_seed(seed: int) -> None:
     """Raise UsageError unless `seed` is a number that every generator takes."""
-    check_range("--seed", seed, 0, _LARGEST_SEED)
+    check_range("--seed", seed, 0, _LARGEST_SEED, whole=True)
 
 
 def check_input_size(size_px: int | None) -> None:
     """Raise UsageError unless `size_px` is None or a size that a picture may be brought to."""
     if size_px is not None:
-        check_range("--input-size", size_px, 1, _LARGEST_PX, open_high=False)
+        check_range("--input-size", size_px, 1, _LARGEST_PX, open_high=False, whole=True)
 
 
 def check_choice(option: str, value: object, choices: Any) -> None:
@@ -182,8 +191,10 @@ class Settings:
                 f"{', '.join(sorted(TorchOptions.__annotations__))}."
             )
         limit = options.get("limit")
-        if limit is not None and limit < 1:
-            raise UsageError(f"--limit must be at least 1, got {limit}.")
+        if limit is not None:
+            check_range("--limit", limit, -math.inf, math.inf, whole=True)
+            if limit < 1:
+                raise UsageError(f"--limit must be at least 1, got {limit}.")
         on_bad = options.get("on_bad", "stop")
         if on_bad not in ("stop", "skip"):
             raise UsageError(f'--on-bad must be stop or skip, got "{on_bad}".')
@@ -233,9 +244,9 @@ def torch_settings(options: TorchOptions, batch_size: int = 32) -> TorchSettings
     if precision not in get_args(Precision):
         raise UsageError(f'--precision must be float32, tf32, bf16 or fp16, got "{precision}".')
     size = options.get("batch_size", batch_size)
-    check_range("--batch-size", size, 1, 1 << 20)
+    check_range("--batch-size", size, 1, 1 << 20, whole=True)
     workers = options.get("workers")
-    check_range("--workers", workers or 0, 0, 1024)
+    check_range("--workers", workers or 0, 0, 1024, whole=True)
     from wsltool.nets.compute import parse_device
     from wsltool.nets.loading import default_workers
 

@@ -111,7 +111,7 @@ class Job:
             "rows_per_block": rows,
             "num_blocks": -(-self.num_rows // rows),
         }
-        made: dict[str, Any] = json.loads(json.dumps(plan))
+        made: dict[str, Any] = json.loads(json.dumps(plan, default=_plain))
         return made
 
     def is_finished(self) -> bool:
@@ -120,6 +120,11 @@ class Job:
             return _difference(self.finished_meta(self.output), self.plan()) is None
         except (StoreError, ValueError, OSError):
             return False
+
+
+def _plain(value: Any) -> Any:
+    """Return a numpy number as Python's."""
+    return value.item()
 
 
 def claim(job: Job, *, overwrite: bool) -> tuple[dict[str, Any], WorkInProgress | None]:

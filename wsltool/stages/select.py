@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from wsltool.datasets.textfiles import read_lines
-from wsltool.errors import UsageError
+from wsltool.errors import LineageError, UsageError
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range, check_seed
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, rebased, row_job, run
@@ -195,7 +195,14 @@ def _labels(source: Store, images: Store) -> Array:
     if images.path == source.path:
         return label
     where = {name: row for row, name in enumerate(images.whole("image_id").tolist())}
-    return label[[where[name] for name in source.whole("image_id").tolist()]]
+    wanted = source.whole("image_id").tolist()
+    lacking = [name for name in wanted if name not in where]
+    if lacking:
+        raise LineageError(
+            f'{images.path.name}: has no image "{lacking[0]}" of {source.path.name}, so its labels '
+            "are not known. Use --ids instead."
+        )
+    return label[[where[name] for name in wanted]]
 
 
 def _gather(source: Store, rows: Array) -> Rows:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from wsltool.errors import ModelError, UsageError
+from wsltool.errors import BadImageError, ModelError, StoreUnfinishedError, UsageError
 from wsltool.stages.options import (
     PathLike,
     Settings,
@@ -49,8 +51,8 @@ _SUFFIX = ".safetensors"
 def train_cls(
     input: PathLike,
     *,
-    model: str,
-    init: str = "published",
+    model: PathLike,
+    init: PathLike = "published",
     loss: Literal["softmax", "logistic"] = "softmax",
     pool: Literal["gap"] = "gap",
     freeze: Literal["none", "features"] = "none",
@@ -71,9 +73,9 @@ def train_cls(
     ----------
     input : path
         An ``images`` store.
-    model : str
+    model : str or path
         The architecture, or a model file to go on from.
-    init : str
+    init : str or path
         ``published`` weights, ``none``, or a file of weights: what fits is loaded.
     loss : {"softmax", "logistic"}
         Cross-entropy of one class an image, or the sum of a logistic loss for each class
@@ -115,6 +117,11 @@ def train_cls(
         The network is unknown or has no closed-form class activation map.
     """
     settings, torch_options = Settings.of(options), torch_settings(options)
+    if settings.shard.count > 1 or settings.on_bad != "stop":
+        raise UsageError(
+            "train-cls has one worker and leaves no image out: no --shard, no --on-bad."
+        )
+    model, init = os.fspath(model), os.fspath(init)
     config = _config(
         torch_options,
         augment,
@@ -142,15 +149,16 @@ def train_cls(
             settings.report.note(f"{job.output}: finished already, left alone.")
             return job.output
         folder = work.folder / "training"
-        trained = _train(start, pictures, examples, folder, config, settings, torch_options)
-        _publish(trained, folder, job, held)
+        with _alone(folder, job.output), _placed(source):
+            trained = _train(start, pictures, examples, folder, config, settings, torch_options)
+            _publish(trained, folder, job, held)
         work.remove()
         return job.output
 
 
 def _config(torch_options: TorchSettings, augment: str, **given: Any) -> TrainConfig:
     """Check the options and return all that decides what training gives."""
-    check_range("--epochs", given["epochs"], 1, 1_000_000)
+    check_range("--epochs", given["epochs"], 1, 1_000_000, whole=True)
     check_range("--weight-decay", given["weight_decay"], 0, 1)
     check_seed(given["seed"])
     if given["lr"] is not None:
@@ -227,7 +235,8 @@ def _job(settings: Settings, source: Store, model: str, config: TrainConfig, aug
     names = ("loss", "pool", "freeze", "optimizer", "weight_decay", "epochs", "batch_size")
     more = ("seed", "input_size", "fit", "precision")
     params = {name: getattr(config, name) for name in (*names, *more)}
-    params |= {"model": model, "init": config.init, "augment": augment, "lr": config.first_lr}
+    params |= {"model": _name(model), "init": _name(config.init)}
+    params |= {"augment": augment, "lr": config.first_lr}
     return Job(
         stage="train-cls",
         kind="model",
@@ -241,6 +250,11 @@ def _job(settings: Settings, source: Store, model: str, config: TrainConfig, aug
     )
 
 
+def _name(model: str) -> str:
+    """Return what is recorded of a model: of a file, which has a fingerprint, its name."""
+    return Path(model).name if Path(model).is_file() else model
+
+
 def _finished_meta(path: Path) -> dict[str, Any]:
     """Return what a model file records of its making."""
     from wsltool.nets.model_file import read_header
@@ -250,6 +264,32 @@ def _finished_meta(path: Path) -> dict[str, Any]:
         raise ModelError("no model file of train-cls.")
     made: dict[str, Any] = header.provenance.get("made", {})
     return made
+
+
+@contextlib.contextmanager
+def _placed(source: Store) -> Iterator[None]:
+    """Say of a bad picture in which store it is, and what to do."""
+    try:
+        yield
+    except BadImageError as error:
+        raise BadImageError(
+            f"{source.path.name} {error} Leave the image out: ingest again without it, or keep "
+            "the others with wsltool select --ids."
+        ) from error
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, output: Path) -> Iterator[None]:
+    """Hold the folder of a training against other processes; the lock ends with this one."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreUnfinishedError(
+                f"{output}: another process is training it. Wait for that one, or pass -o."
+            ) from error
+        yield
 
 
 def _train(

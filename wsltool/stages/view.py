@@ -78,8 +78,8 @@ def view(
         The images are not where they were.
     """
     report = report or Reporter()
-    check_range("--num", num, 0, 1000)
-    check_range("--samples", samples, 0, 1000)
+    check_range("--num", num, 0, 1000, whole=True)
+    check_range("--samples", samples, 0, 1000, whole=True)
     with ExitStack() as stack:
         store = stack.enter_context(open_store(Path(input)))
         if store.kind not in ("boxes", "maps"):
@@ -92,7 +92,9 @@ def view(
         folder = Path(output) if output else store.path.with_name(f"{store.path.stem}.view")
         identity = _identity(store, true, num, samples)
         page = folder / "index.html"
-        if overwrite or gallery_identity(folder) != identity:
+        known = gallery_identity(folder)
+        overwrite = overwrite or known == ""
+        if overwrite or known != identity:
             maps = _maps_behind(store)
             if maps is not None:
                 stack.enter_context(maps)
@@ -120,7 +122,7 @@ def _write(
     chosen = here[
         shown_cases(judged.iou_M[here], judged.class_M[here], num_extreme=num, num_samples=samples)
     ]
-    return write_gallery(
+    page = write_gallery(
         folder,
         shown.cases(judged, chosen, report),
         title=f"{store.path.name}: is what is there found?",
@@ -132,8 +134,10 @@ def _write(
         num_extreme=num,
         num_samples=samples,
         overwrite=overwrite,
-        identity=identity,
+        identity=lambda: "" if shown.num_left_out else identity,  # "": not finished
     )
+    report.skipped(shown.num_left_out)
+    return page
 
 
 def _maps_behind(store: Store) -> Store | None:

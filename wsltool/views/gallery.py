@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -59,7 +59,7 @@ def write_gallery(
     num_samples: int = NUM_SAMPLES,
     longest_px: int = 720,
     overwrite: bool = False,
-    identity: str = "",
+    identity: str | Callable[[], str] = "",
 ) -> Path:
     """Write the gallery of some cases into a new folder.
 
@@ -95,7 +95,8 @@ def write_gallery(
     overwrite
         Replace an older gallery in the same place.
     identity
-        What it is made from, kept in the marker, so that `gallery_identity` knows it again.
+        What it is made from, kept in the marker, so that `gallery_identity` knows it again;
+        or a function that tells it once all cases are drawn.
 
     Returns
     -------
@@ -120,6 +121,7 @@ def write_gallery(
         (draft / PICTURE_FOLDER).mkdir()
         shown = [_write_case(draft, row, case, longest_px) for row, case in enumerate(cases)]
         (draft / PAGE_NAME).write_text(render_page(text, shown), encoding="utf-8", newline="\n")
+        identity = identity() if callable(identity) else identity
         marker = json.dumps(
             {"format": 1, "kind": "gallery", "num_cases": len(shown), "identity": identity}
         )
