@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+import zarr
 
 from wsltool.errors import StoreExistsError, StoreMissingError, StoreUnfinishedError, UsageError
 from wsltool.stages.baseline import baseline
@@ -15,6 +16,7 @@ from wsltool.stages.ingest import ingest_folder
 from wsltool.stages.inspect import inspect
 from wsltool.stages.pictures import Pictures
 from wsltool.stages.score import score
+from wsltool.stages.select import select
 from wsltool.stages.verify import verify
 from wsltool.stores.open import open_store
 
@@ -175,3 +177,19 @@ def test_verify_of_maps_with_several_empty_slots(tmp_path):
     slots = [(1, 2.0, hot), (0, 1.0, hot), (0, 0.5, hot)]
     maps = write_maps(tmp_path / "m.zarr", images, {"a": (None, slots), "b": (None, [])})
     assert verify(maps)["problems"] == []
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata:zarr.errors.ZarrUserWarning")
+def test_arrays_outside_the_schema_are_left_behind_with_a_word(images):
+    group = zarr.open_group(str(images), mode="a")
+    group.create_array("mood", data=np.zeros(3, np.int8))
+    zarr.consolidate_metadata(group.store)
+    line = "s.zarr: arrays outside the schema are left behind: mood."
+    ears = Ears()
+    copy = convert(images, report=ears)
+    assert ears.warnings == [line]
+    with open_store(copy) as store:
+        assert "mood" not in store
+    ears = Ears()
+    select(images, class_="cat", report=ears)
+    assert ears.warnings == [line]

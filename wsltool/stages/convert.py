@@ -10,7 +10,7 @@ from wsltool.stages.options import PathLike
 from wsltool.stages.pack import publish
 from wsltool.stages.plan import Job, claim
 from wsltool.stages.report import Reporter
-from wsltool.stages.run import rebased
+from wsltool.stages.run import rebased, warn_of_strangers
 from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.open import open_store
 from wsltool.stores.store import Store
@@ -69,8 +69,10 @@ def convert(
             finished_meta=_as_if_converted,
         )
         held, work = claim(job, overwrite=overwrite)
-        (report or Reporter()).announce(path)
+        report = report or Reporter()
+        report.announce(path)
         if work is not None:
+            warn_of_strangers(source, report)
             scratch = work.scratch(path.suffix)
             _copy(source, scratch, path.parent)
             publish(scratch, path, source.meta.get("id", held["id"]))

@@ -19,12 +19,24 @@ from wsltool.errors import StoreError
 from wsltool.stages.options import PathLike, Settings
 from wsltool.stages.pack import pack, publish
 from wsltool.stages.plan import Job, claim, output_for
+from wsltool.stages.report import Reporter
 from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.open import open_store
 from wsltool.stores.store import Store
 from wsltool.stores.wip import WorkInProgress
 
-__all__ = ["Block", "Compute", "Rows", "Tick", "limited", "open_input", "rebased", "row_job", "run"]
+__all__ = [
+    "Block",
+    "Compute",
+    "Rows",
+    "Tick",
+    "limited",
+    "open_input",
+    "rebased",
+    "row_job",
+    "run",
+    "warn_of_strangers",
+]
 
 Array = np.ndarray[Any, Any]
 Rows = dict[str, Array]
@@ -115,6 +127,14 @@ def inherited(source: Store, folder: Path) -> dict[str, Any]:
 def rebased(path: str, old: Path, new: Path) -> str:
     """Return a path that was relative to the folder `old` relative to the folder `new`."""
     return Path(os.path.relpath((old / path).resolve(), new.resolve())).as_posix()
+
+
+def warn_of_strangers(source: Store, report: Reporter) -> None:
+    """Tell of arrays outside the schema, which a stage that copies a store leaves behind."""
+    strangers = sorted(set(source.names) - set(source.known_names))
+    if strangers:
+        listed = ", ".join(strangers)
+        report.warn(f"{source.path.name}: arrays outside the schema are left behind: {listed}.")
 
 
 def run(job: Job, compute: Compute, settings: Settings) -> Path:

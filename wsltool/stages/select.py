@@ -12,7 +12,7 @@ from wsltool.datasets.textfiles import read_lines
 from wsltool.errors import LineageError, UsageError
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range, check_seed
 from wsltool.stages.plan import Job
-from wsltool.stages.run import Block, Rows, Tick, rebased, row_job, run
+from wsltool.stages.run import Block, Rows, Tick, rebased, row_job, run, warn_of_strangers
 from wsltool.stores.lineage import find_ancestor, fingerprint_file, fingerprint_store
 from wsltool.stores.open import open_store
 from wsltool.stores.schema import KINDS, RAGGED
@@ -83,6 +83,7 @@ def select(
         drawn = {} if fraction is None else {"fraction": fraction, "seed": seed}
         params = drawn | {"class": class_}
         job = _job(settings, source, rows, params, ids, not_in)
+        warn_of_strangers(source, settings.report)
 
         def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
             for block in blocks:
