@@ -1,7 +1,8 @@
-"""Fixtures of the runner's tests."""
+"""Fixtures of the tests of the runner and of ``cam``."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,3 +21,30 @@ def source(tmp_path: Path) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one uninterrupted run of the fake stage makes."""
     return contents(fake(write_images(tmp_path_factory.mktemp("whole") / "in.zarr")))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Equal bytes are promised for equal threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures of coloured cells, a class folder a colour."""
+    from .colours import colour_folder
+
+    return colour_folder(tmp_path)
+
+
+@pytest.fixture
+def images(folder: Path) -> Path:
+    """The store of these pictures."""
+    from .colours import colour_images
+
+    return colour_images(folder)

@@ -24,29 +24,11 @@ from .colours import (
     A,
     by_hand,
     cells_picture,
-    colour_folder,
-    colour_images,
     made,
 )
 from .making import arrays, assert_equal_arrays, meta, put_picture, write_images
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return colour_folder(tmp_path)
-
-
-@pytest.fixture
-def images(folder):
-    return colour_images(folder)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestNumbers:

@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 
 from wsltool.errors import ModelError, StoreExistsError, UsageError
 from wsltool.nets.models import load_model, save_model
@@ -20,30 +19,12 @@ from .colours import (
     ME,
     A,
     by_hand,
-    colour_folder,
-    colour_images,
     made,
     small_weights,
 )
 from .making import Ears, arrays, meta, put_picture
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return colour_folder(tmp_path)
-
-
-@pytest.fixture
-def images(folder):
-    return colour_images(folder)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestClasses:

@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from wsltool.errors import BadImageError
@@ -17,29 +16,11 @@ from wsltool.stages.verify import verify
 from .colours import (
     CPU,
     ME,
-    colour_folder,
-    colour_images,
     made,
 )
 from .making import Ears, arrays, assert_equal_arrays, put_picture
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return colour_folder(tmp_path)
-
-
-@pytest.fixture
-def images(folder):
-    return colour_images(folder)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestBadPictures:

@@ -14,7 +14,7 @@ from torch import nn
 
 from wsltool.errors import ModelError, WeightsMissingError
 from wsltool.nets.cam_network import CamNetwork
-from wsltool.nets.catalogue import Architecture, find_architecture, known_names
+from wsltool.nets.catalogue import Architecture, find_architecture
 from wsltool.nets.closed_form import find_closed_form
 from wsltool.nets.model_file import ModelHeader, read_header, write_model_file
 from wsltool.nets.preprocess import Preprocess
@@ -223,8 +223,3 @@ def _assemble(
         fingerprint="" if header else state_sha256(module.state_dict()),
         provenance=header.provenance if header else {},
     )
-
-
-def available_names(models_dir: Path) -> list[str]:
-    """Return every name that `load_model` knows, trained files first."""
-    return [*sorted(path.stem for path in models_dir.glob("*.safetensors")), *known_names()]

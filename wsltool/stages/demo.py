@@ -87,17 +87,13 @@ def _claim(folder: Path, params: dict[str, int]) -> None:
     if not marker.exists() and any(folder.iterdir()):
         raise StoreExistsError(f"{folder}: holds other files. Give another folder.")
     text = json.dumps(params).encode()
-    place_file(marker, lambda file: _put(file, text))
+    place_file(marker, text)
     try:
         held = json.loads(marker.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{marker}: is no JSON ({error}). Give another folder.") from error
     if held != params:
         raise StoreExistsError(f"{folder}: holds the demo of {held}. Give another folder.")
-
-
-def _put(file: Any, text: bytes) -> None:
-    file.write(text)
 
 
 def _pipelines(folder: Path, epochs: int, seed: int) -> list[list[list[str]]]:

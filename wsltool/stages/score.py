@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def score(
     found = {"format": 1, "version": metadata.version("wsltool"), "results": results}
     if output is not None:
         text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        place_file(Path(output), _writer(text.encode()), replace=True)
+        place_file(Path(output), text.encode(), replace=True)
     return found
 
 
@@ -132,13 +132,6 @@ def _check_output(path: Path) -> None:
             f"-o {path}: something stands there that is no result of score. It is left alone. "
             "Give another name."
         )
-
-
-def _writer(content: bytes) -> Callable[[BinaryIO], None]:
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    return write
 
 
 def _reads(store: Store, protocol: ScoreProtocol) -> Store:

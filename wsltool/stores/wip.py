@@ -43,15 +43,17 @@ def wip_path(output: Path) -> Path:
     return output.with_name(output.name + ".wip")
 
 
-def place_file(path: Path, write: Callable[[BinaryIO], None], *, replace: bool = False) -> bool:
+def place_file(
+    path: Path, content: bytes | Callable[[BinaryIO], None], *, replace: bool = False
+) -> bool:
     """Write a file so that it is whole or absent, whatever happens.
 
     Parameters
     ----------
     path : Path
         Where the file will stand.
-    write : callable
-        Given an open binary file, writes the content.
+    content : bytes or callable
+        What it will hold, or a function that writes it, given an open binary file.
     replace : bool
         Whether a file already there is replaced. If not, it is left as it is.
 
@@ -63,7 +65,10 @@ def place_file(path: Path, write: Callable[[BinaryIO], None], *, replace: bool =
     temporary = path.with_name(f"{_TEMPORARY}{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
-            write(file)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if replace:
@@ -165,7 +170,7 @@ class WorkInProgress:
             self.folder.mkdir(exist_ok=True)
             if self.plan() is None:
                 self.refuse_strangers()
-            place_file(self.folder / _PLAN, lambda file: _write_all(file, text))
+            place_file(self.folder / _PLAN, text)
         except StoreError:
             raise
         except (FileNotFoundError, FileExistsError):
@@ -321,10 +326,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _write_all(file: BinaryIO, text: bytes) -> None:
-    file.write(text)
 
 
 def _plain(name: str, values: Array) -> Iterator[tuple[str, Array]]:
