@@ -1,13 +1,16 @@
-"""A real SLURM job array makes the same store as one process."""
+"""A real SLURM: a job array makes the same store as one process, a training goes on."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 import wsltool
 from wsltool.datasets.scenes import write_scenes
@@ -57,3 +60,37 @@ def test_a_job_array_with_gaps_is_refused(maps: Path, tmp_path: Path) -> None:
     assert all(
         "--shard slurm: the job array has gaps (3 tasks between 0 and 4, step 1)" in s for s in said
     )
+
+
+def _wait_for(file: Path, text: str) -> None:
+    for _ in range(600):
+        if file.exists() and text in file.read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"{file}: no {text!r} in {file.read_text() if file.exists() else None!r}")
+
+
+def test_a_training_that_is_asked_to_stop_goes_on(tmp_path: Path) -> None:
+    """SIGTERM, as before a time limit: a checkpoint; the same script again: the same weights."""
+    scenes = write_scenes(tmp_path / "scenes", num_train=24, num_test=6, seed=3)
+    images = wsltool.ingest_voc(scenes, split="train", classes=scenes / "classes.txt")
+    job, output = tmp_path / "job.sh", tmp_path / "m.safetensors"
+    options = "--model small_gap --loss logistic --epochs 10 --batch-size 2 --input-size 48"
+    options += " --device cpu --workers 0"
+    command = f"{sys.executable} -m wsltool train-cls {images} {options}"
+    job.write_text(f"#!/bin/bash\nexport OMP_NUM_THREADS=1\nexec {command} -o {output}\n")
+    told = tmp_path / "told"
+    submit = ["sbatch", "--parsable", "-o", str(told), str(job)]
+    number = subprocess.run(submit, capture_output=True, text=True, check=True).stdout.strip()
+    _wait_for(told, "iteration 1, epoch 1: loss")
+    subprocess.run(["scancel", "--batch", "--signal=TERM", number], check=True)
+    _wait_for(told, "wsltool: interrupted; the same command continues where this one stopped.")
+    assert not output.exists()
+    subprocess.run([*submit[:1], "--wait", *submit[2:]], capture_output=True, timeout=300)
+    assert output.exists(), told.read_text()
+    again = f"{command} -o {tmp_path}/whole.safetensors".split()
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run(again, env=environment, capture_output=True, timeout=300, check=True)
+    one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("m", "whole"))
+    assert one.keys() == two.keys()
+    assert all((one[name] == two[name]).all() for name in one)

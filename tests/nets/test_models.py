@@ -256,8 +256,9 @@ def test_damaged_model_files(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format": 2}, "has format 2, but this wsltool reads format 1. Upgrade wsltool"),
-        ({"pool": "max"}, 'pool must be one of gap, got "max"'),
-        ({"loss": "hinge"}, 'loss must be softmax or logistic, got "hinge"'),
+        ({"pool": "max"}, 'pool must be gap, gmp, .*, got "max"'),
+        ({"loss": "hinge"}, 'loss must be one of softmax, logistic, softmax-bce, got "hinge"'),
+        ({"count_padding": 1}, r"m.safetensors: count_padding must be true or false, got 1\."),
         ({"num_classes": 4}, "has weights of 3 classes, but its header says 4"),
         ({"shape": 4}, "its header is damaged .*shape"),
         ({"arch": "small_gab"}, 'there is no model "small_gab".* Did you mean small_gap'),
@@ -277,6 +278,25 @@ def test_headers_that_cannot_be_used(
     save_file(load_file(path), path, metadata={"wsltool": json.dumps({**header, **change})})
     with pytest.raises(ModelError, match=message):
         load_model(str(path))
+
+
+def test_padding_and_files_of_before(tmp_path: Path) -> None:
+    model = small_model()
+    assert not model.count_padding
+    model.network = CamNetwork(model.network.module, model.cam_network.form, count_padding=True)
+    path = tmp_path / "m.safetensors"
+    save_model(path, model, {})
+    read = load_model(str(path))
+    assert read.count_padding
+    assert read.network.count_padding
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["wsltool"])
+    del header["count_padding"]
+    save_file(load_file(path), path, metadata={"wsltool": json.dumps(header)})
+    assert not load_model(str(path)).count_padding
 
 
 def test_headers_of_others(tmp_path: Path) -> None:
@@ -358,6 +378,8 @@ def test_probability() -> None:
     model = small_model()
     logit_NK = np.array([[0.0, 1000.0, -1000.0], [1.0, 1.0, 1.0]], np.float32)
     assert model.probability(logit_NK)[0].tolist() == [0.5, 1.0, 0.0]
+    model.loss = "softmax-bce"
+    assert model.probability(logit_NK)[0].tolist() == [0.0, 1.0, 0.0]
     model.loss = "softmax"
     assert model.probability(logit_NK)[0].tolist() == [0.0, 1.0, 0.0]
     assert model.probability(logit_NK)[1] == pytest.approx([1 / 3] * 3)

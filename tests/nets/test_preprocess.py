@@ -57,6 +57,37 @@ def test_letterbox_by_hand() -> None:
     assert input_CHW[:, 83, 50].tolist() == [255, 0, 128]
 
 
+def test_inside_by_hand() -> None:
+    # 500x333 -> 100x67, 16 rows above and 17 below; at scale .5 50x33 with 8 above, 9 below
+    preprocess = Preprocess(100, fit="letterbox")
+    assert preprocess.inside(500, 333) == (0.0, 0.16, 1.0, 0.83)
+    assert preprocess.inside(333, 500) == (0.16, 0.0, 0.83, 1.0)
+    assert preprocess.scaled(0.5).inside(500, 333) == (0.0, 8 / 50, 1.0, 41 / 50)
+    assert preprocess.inside(7, 7) == (0.0, 0.0, 1.0, 1.0)
+    for fit in ("warp", "crop"):
+        assert preprocess.at(fit=fit).inside(500, 333) == (0.0, 0.0, 1.0, 1.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SIDES, SIDES, st.sampled_from([0.5, 0.7, 1.0, 1.4, 2.8]))
+def test_inside_is_where_the_picture_was_put(width: int, height: int, scale: float) -> None:
+    """White on a black frame: the white pixels are those inside, at least one of them."""
+    preprocess = Preprocess(37, fit="letterbox", mean=(0.0, 0.0, 0.0)).scaled(scale)
+    input_CHW = preprocess.apply(np.full((height, width, 3), 255, np.uint8))[0]
+    x0, y0, x1, y1 = (round(preprocess.size_px * part) for part in preprocess.inside(width, height))
+    wanted = np.zeros_like(input_CHW)
+    wanted[:, y0:y1, x0:x1] = 255
+    assert np.array_equal(input_CHW, wanted)
+    assert wanted.any()
+
+
+def test_padding_is_zero_to_half_a_grey_level() -> None:
+    preprocess = Preprocess(20, fit="letterbox")
+    input_CHW = preprocess.apply(np.zeros((10, 20, 3), np.uint8))[0]
+    x_CHW = preprocess.normalise(torch.from_numpy(input_CHW)[None])[0]
+    assert float(x_CHW[:, :5].abs().max()) <= 0.5 / 255 / min(preprocess.std) + 1e-6
+
+
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0", "inception_v3", "vgg16"])
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (333, 500), (224, 900), (60, 41)])
 def test_crop_is_what_torchvision_publishes(name: str, width: int, height: int) -> None:

@@ -1,8 +1,10 @@
-"""Training on image-level labels: it learns, it resumes to the byte, it says what is wrong."""
+"""Training on image-level labels: it learns, and it resumes to the byte, wherever it stopped."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,26 +16,41 @@ from numpy.typing import NDArray
 from torchvision import models as zoo
 
 from tests.nets.conftest import Squares
-from wsltool.errors import BadImageError, ModelError, TrainingError, WeightsMissingError
+from wsltool.errors import BadImageError, Interrupted, ModelError, TrainingError
 from wsltool.nets.inference import run_cams
-from wsltool.nets.initial import start_network
-from wsltool.nets.losses import check_labels, logistic, softmax
 from wsltool.nets.models import Model, load_model, save_model
 from wsltool.nets.train_config import TrainConfig
-from wsltool.nets.training import train_classifier
-from wsltool.nets.training_data import epoch_batches
+from wsltool.nets.training import (
+    Feedback,
+    Labelled,
+    Place,
+    Validated,
+    Watcher,
+    train_classifier,
+)
 
 NUM = 24
 LABEL_NK = np.eye(2, dtype=np.uint8)[np.arange(NUM) % 2]
-SMALL = TrainConfig(init="none", epochs=3, batch_size=8, input_size=48, crop_area=0.7)
+SMALL = TrainConfig(init="none", epochs=3, batch_size=8, input_size=48, augment="mirror,crop=.7")
+
+
+def data(load: Any = None, **more: Any) -> Labelled:
+    return Labelled(load or Squares(), LABEL_NK, class_name=["red", "green"], **more)
 
 
 def train(
-    work_dir: Path, config: TrainConfig = SMALL, name: str = "small_gap", **more: Any
+    folder: Path,
+    config: TrainConfig = SMALL,
+    name: str = "small_gap",
+    *,
+    load: Any = None,
+    workers: int = 0,
+    checkpoint_s: float = 0.0,
+    cache: Path | None = None,
+    **more: Any,
 ) -> Model:
-    load = more.pop("load", Squares())
-    label_NK = more.pop("label_NK", LABEL_NK)
-    return train_classifier(name, load, label_NK, work_dir, config, **more)
+    place = Place(folder, cache=cache, workers=workers, checkpoint_s=checkpoint_s)
+    return train_classifier(name, more.pop("data", data(load)), place, config, **more)
 
 
 def state(model: Model) -> dict[str, NDArray[Any]]:
@@ -45,51 +62,31 @@ def same(a: Model, b: Model) -> bool:
     return all(own[name].tobytes() == other[name].tobytes() for name in own)
 
 
-def test_softmax_by_hand() -> None:
-    logit_NK = torch.tensor([[0.0, np.log(3.0)], [0.0, 0.0]])
-    label_NK = torch.tensor([[0, 1], [1, 255]], dtype=torch.uint8)
-    wanted = (np.log(4 / 3) + np.log(2)) / 2
-    assert float(softmax(logit_NK, label_NK)) == pytest.approx(wanted)
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [one["loss"] for one in map(json.loads, lines) if "loss" in one]
 
 
-def test_logistic_by_hand() -> None:
-    logit_NK = torch.tensor([[0.0, np.log(3.0), 5.0], [0.0, 0.0, -200.0]])
-    label_NK = torch.tensor([[0, 1, 255], [1, 255, 0]], dtype=torch.uint8)
-    wanted = (np.log(2) + np.log(4 / 3) + np.log(2)) / 2
-    assert float(logistic(logit_NK, label_NK)) == pytest.approx(wanted)
+class Stop(Exception):  # noqa: N818
+    """Somebody pulls the plug."""
 
 
-def test_undecided_labels_have_no_gradient() -> None:
-    logit_NK = torch.zeros((1, 2), requires_grad=True)
-    logistic(logit_NK, torch.tensor([[255, 0]], dtype=torch.uint8)).backward()
-    assert logit_NK.grad is not None
-    assert logit_NK.grad.tolist() == [[0.0, 0.5]]
+def stop_after(iteration: int) -> Watcher:
+    def record(line: dict[str, float | int]) -> None:
+        if line["iteration"] == iteration:
+            raise Stop
 
-
-@pytest.mark.parametrize(
-    ("label", "loss", "message"),
-    [
-        ([[0, 0], [0, 0]], "softmax", "none of the 2 images has a class; training needs at"),
-        ([[0, 255], [0, 255]], "logistic", "none of the 2 images has a class; training needs at"),
-        ([[1, 0], [0, 1], [0, 0]], "softmax", r"row 12: has 0 classes \(none\); softmax needs"),
-        ([[1, 0], [1, 1]], "softmax", r"row 11: has 2 classes \(cat, dog\); .* --loss logistic"),
-        ([[1, 2], [0, 1]], "logistic", "labels must be 0, 1 or 255, got 2"),
-        (np.zeros((0, 2)), "softmax", r"labels are \(0, 2\), expected \(0, 2\) with at least"),
-    ],
-)
-def test_labels_that_teach_nothing(label: Any, loss: str, message: str) -> None:
-    label_NK = np.asarray(label, np.uint8)
-    with pytest.raises(TrainingError, match=message):
-        check_labels(label_NK, loss, rows=range(10, 10 + len(label_NK)), class_name=["cat", "dog"])
+    return Watcher(record=record)
 
 
 def test_small_network_learns_and_finds_the_square(tmp_path: Path) -> None:
-    config = replace(SMALL, epochs=12, batch_size=12, mirror=True, lr=0.003)
+    config = replace(SMALL, epochs=12, batch_size=12, augment="crop", lr=0.003)
     records: list[dict[str, float | int]] = []
     random_before = torch.get_rng_state()
-    model = train(tmp_path, config, class_name=["red", "green"], on_epoch=records.append)
+    model = train(tmp_path, config, watcher=Watcher(record=records.append))
     assert torch.equal(torch.get_rng_state(), random_before)
-    assert [record["epoch"] for record in records] == list(range(1, 13))
+    assert [record["iteration"] for record in records] == list(range(1, 25))
+    assert [record["epoch"] for record in records] == [n // 2 for n in range(2, 26)]
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert log == records
     assert records[-1]["loss"] < 0.2 < records[0]["loss"]
@@ -111,39 +108,53 @@ def test_small_network_learns_and_finds_the_square(tmp_path: Path) -> None:
     assert hits >= 16
 
 
-class Stop(Exception):  # noqa: N818
-    """Somebody pulls the plug."""
-
-
-def stop_after(epoch: int) -> Any:
-    def on_epoch(record: dict[str, float | int]) -> None:
-        if record["epoch"] == epoch:
-            raise Stop
-
-    return on_epoch
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_resumed_is_the_same_to_the_byte(
-    tmp_path: Path, one_thread: object, optimizer: Any
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer": "sgd", "schedule": "step=4:.5,warmup=2"},
+        {"optimizer": "adamw", "augment": "crop,balance", "schedule": "cosine"},
+        {"accumulate": 3, "lr_multiplier": "head=10", "iterations": 8, "epochs": None},
+        {"augment": "mirror,scale=.7:1.4,rotate=10,noise=5", "pool": "lse:3"},
+        {"precision": "bf16"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_resumed_in_the_middle_of_an_epoch_is_the_same_to_the_byte(
+    tmp_path: Path, one_thread: object, change: dict[str, Any]
 ) -> None:
-    config = replace(SMALL, optimizer=optimizer)
-    whole = train(tmp_path / "a", config)
-    with pytest.raises(Stop):
-        train(tmp_path / "b", config, on_epoch=stop_after(2))
+    config = replace(SMALL, **change)
+    whole = train(tmp_path / "a", config, checkpoint_s=1e9)
+    for iteration in (2, 5, 8):  # epochs end after 3, 6 and 9
+        with pytest.raises(Stop):
+            train(tmp_path / "b", config, watcher=stop_after(iteration))
     resumed = train(tmp_path / "b", config, workers=1)
     assert same(whole, resumed)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
     assert same(whole, train(tmp_path / "b", config))
-    logs = [
-        [
-            json.loads(line)["loss"]
-            for line in (tmp_path / part / "log.jsonl").read_text().split("\n")[:-1]
-        ]
-        for part in "ab"
-    ]
-    assert logs[0] == logs[1]
     other = train(tmp_path / "c", replace(config, seed=1))
     assert not same(whole, other)
+
+
+def test_a_signal_is_heard_between_two_steps(tmp_path: Path, one_thread: object) -> None:
+    def ask(done: int, _total: int) -> None:
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted) as caught:
+        train(tmp_path / "b", checkpoint_s=1e9, watcher=Watcher(step=ask))
+    assert caught.value.exit_code == 143
+    assert torch.load(tmp_path / "b" / "checkpoint.pt", weights_only=True)["iteration"] == 5
+    assert same(train(tmp_path / "b"), train(tmp_path / "a"))
+
+
+def test_pieces_of_a_batch_add_up(tmp_path: Path, one_thread: object) -> None:
+    """A network without batch normalisation, with dropout: pieces take the same steps."""
+    config = TrainConfig(
+        init="none", iterations=3, batch_size=7, input_size=64, optimizer="sgd", lr=1e-4
+    )
+    train(tmp_path / "a", config, "squeezenet1_1")
+    train(tmp_path / "b", replace(config, accumulate=3), "squeezenet1_1")
+    assert losses(tmp_path / "a") == pytest.approx(losses(tmp_path / "b"), rel=1e-5)
 
 
 @pytest.fixture
@@ -156,71 +167,121 @@ def backbone(tmp_path: Path) -> Path:
 class Counting:
     """Counts how often pictures are read."""
 
-    def __init__(self) -> None:
-        self.num = 0
+    def __init__(self, last: int = 1 << 30) -> None:
+        self.num, self.last = 0, last
 
     def __call__(self, row: int) -> NDArray[np.uint8]:
         self.num += 1
-        if self.num == 17:
+        if self.num == self.last:
             raise Stop
         return Squares()(row)
 
 
+@pytest.mark.parametrize("pool", ["gap", "gmp"])
 def test_frozen_features_are_computed_once(
-    tmp_path: Path, backbone: Path, one_thread: object
+    tmp_path: Path, backbone: Path, one_thread: object, pool: str
 ) -> None:
     config = TrainConfig(
         loss="logistic",
+        pool=pool,
         init=str(backbone),
         freeze="features",
+        augment="mirror",
         epochs=4,
         batch_size=2,
         input_size=64,
         optimizer="sgd",
     )
+    cache = tmp_path / "cache"
     plain = Counting()
-    plain.num = 17
-    whole = train(tmp_path / "a", config, "mobilenet_v2", load=plain)
-    assert plain.num == 17 + NUM
+    whole = train(tmp_path / "a", config, "mobilenet_v2", load=plain, cache=cache)
+    assert plain.num == NUM
     with pytest.raises(Stop):
-        train(tmp_path / "b", config, "mobilenet_v2", on_epoch=stop_after(2))
+        train(
+            tmp_path / "b", config, "mobilenet_v2", cache=cache, watcher=stop_after(20), load=plain
+        )
     again = Counting()
-    again.num = 17
-    assert same(whole, train(tmp_path / "b", config, "mobilenet_v2", load=again))
-    assert again.num == 17
+    assert same(whole, train(tmp_path / "b", config, "mobilenet_v2", load=again, cache=cache))
+    assert (plain.num, again.num) == (NUM, 0)
     before, after = torch.load(backbone, weights_only=True), state(whole)
     changed = [
         n for n in after if n not in before or after[n].tobytes() != before[n].numpy().tobytes()
     ]
     assert changed == ["classifier.1.weight", "classifier.1.bias"]
     assert whole.provenance["initialised"] == changed
-    assert np.load(tmp_path / "a" / "features.npy").shape == (NUM, 2, 1280)
+    (kept,) = cache.glob("*.value.npy")
+    shape = (1, 1) if pool == "gap" else (2, 2)
+    assert np.load(kept).shape == (NUM, 2, 1280, *shape)
+
+
+@pytest.mark.parametrize("freeze", ["features", "features.14"])
+def test_kept_features_and_pictures_take_the_same_steps(
+    tmp_path: Path, backbone: Path, one_thread: object, monkeypatch: pytest.MonkeyPatch, freeze: str
+) -> None:
+    config = TrainConfig(
+        loss="logistic",
+        pool="gwrp:.9",
+        init=str(backbone),
+        freeze=freeze,
+        augment="mirror",
+        iterations=6,
+        batch_size=6,
+        input_size=64,
+        fit="letterbox",
+    )
+    kept = train(tmp_path / "a", config, "mobilenet_v2")
+    from wsltool.nets import source_choice
+
+    monkeypatch.setattr(source_choice, "find_cut", lambda *args, **more: None)
+    plain = train(tmp_path / "b", config, "mobilenet_v2")
+    assert not list((tmp_path / "b").glob("*.npy"))
+    assert list((tmp_path / "a").glob("*.npy"))
+    assert losses(tmp_path / "a") == pytest.approx(losses(tmp_path / "b"), rel=1e-4)
+    own, other = state(kept), state(plain)
+    for name in own:
+        assert np.allclose(own[name], other[name], atol=1e-4), name
 
 
 def test_features_go_on_where_they_stopped(
     tmp_path: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch, one_thread: object
 ) -> None:
-    from wsltool.nets import training_data
+    from wsltool.nets import kept_arrays
 
-    monkeypatch.setattr(training_data, "_FLUSH_EVERY", 2)
+    monkeypatch.setattr(kept_arrays, "_FLUSH_EVERY", 2)
     config = TrainConfig(
-        init=str(backbone), freeze="features", epochs=1, batch_size=4, input_size=32, mirror=False
+        init=str(backbone),
+        freeze="features",
+        epochs=1,
+        batch_size=4,
+        input_size=32,
+        augment="none",
     )
     with pytest.raises(Stop):  # at the 17th picture: 16 are done and noted
-        train(tmp_path / "a", config, "mobilenet_v2", load=Counting())
+        train(tmp_path / "a", config, "mobilenet_v2", load=Counting(17))
     rest = Counting()
-    rest.num = 17
     resumed = train(tmp_path / "a", config, "mobilenet_v2", load=rest)
-    assert rest.num == 17 + NUM - 16
+    assert rest.num == NUM - 16
     assert same(resumed, train(tmp_path / "b", config, "mobilenet_v2"))
+
+
+def test_a_disk_without_room_is_no_obstacle(
+    tmp_path: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsltool.nets import kept_arrays
+
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(kept_arrays.shutil, "disk_usage", lambda folder: usage)
+    config = TrainConfig(
+        init=str(backbone), freeze="features", iterations=1, input_size=32, augment="none"
+    )
+    train(tmp_path / "a", config, "mobilenet_v2")
+    assert not list((tmp_path / "a").glob("*.npy"))
 
 
 def test_freezing_leaves_batch_statistics_alone(tmp_path: Path) -> None:
     """A backbone that fills a part of a network: the rest learns, the part stays."""
-    torch.manual_seed(0)
-    first = start_network("small_gap", 2, init="none").network.module.state_dict()
-    part = {name: value for name, value in first.items() if name.startswith("features.0.")}
-    part |= {name: value for name, value in first.items() if name.startswith("features.1.")}
+    first = state(train(tmp_path / "f", replace(SMALL, iterations=1, epochs=None)))
+    part = {n: torch.tensor(v) for n, v in first.items() if n.split(".")[1] in "01"}
     torch.save(part, tmp_path / "part.pt")
     config = replace(SMALL, init=str(tmp_path / "part.pt"), freeze="features", epochs=1)
     after = state(train(tmp_path / "w", config))
@@ -243,6 +304,126 @@ def test_squeezenet_trained_here_has_scores_of_both_signs(tmp_path: Path) -> Non
         map_NKHW = model.network.class_maps(feature_NCHW, torch.tensor([[0, 1]] * 2))
     assert torch.allclose(map_NKHW.mean((2, 3)) + model.network.class_bias, logit_NK, atol=1e-5)
     assert float(map_NKHW.min()) < 0
+
+
+def test_the_second_phase_looks_elsewhere(tmp_path: Path, one_thread: object) -> None:
+    """A second network that was shown nothing where the first fires, learns the rest."""
+    config = replace(SMALL, loss="logistic", epochs=10, batch_size=12, lr=0.003, augment="mirror")
+    first = train(tmp_path / "1", config)
+    second = train(tmp_path / "2", config, feedback=Feedback([first]))
+    third = train(tmp_path / "3", config, feedback=Feedback([first, second], [0.5], "features"))
+    assert losses(tmp_path / "1") != losses(tmp_path / "2") != losses(tmp_path / "3")
+    # hiding the square's cells makes the task harder
+    assert losses(tmp_path / "1")[-1] < losses(tmp_path / "2")[-1]
+    with pytest.raises(TrainingError, match="holds a training with suppress"):
+        train(tmp_path / "2", config, feedback=Feedback([third]))
+    with pytest.raises(Stop):
+        train(tmp_path / "4", config, feedback=Feedback([first]), watcher=stop_after(7))
+    assert same(second, train(tmp_path / "4", config, feedback=Feedback([first])))
+
+
+def test_suppression_on_kept_features_is_that_on_pictures(
+    tmp_path: Path, backbone: Path, one_thread: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(
+        loss="logistic",
+        init=str(backbone),
+        freeze="features.14",
+        augment="mirror",
+        iterations=4,
+        batch_size=6,
+        input_size=64,
+    )
+    first = train(tmp_path / "1", config, "mobilenet_v2")
+    kept = train(tmp_path / "2", config, "mobilenet_v2", feedback=Feedback([first]))
+    assert list((tmp_path / "2").glob("*.mask.npy"))
+    from wsltool.nets import source_choice
+
+    monkeypatch.setattr(source_choice, "find_cut", lambda *args, **more: None)
+    plain = train(tmp_path / "3", config, "mobilenet_v2", feedback=Feedback([first]))
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "3"), rel=1e-4)
+    assert losses(tmp_path / "2") != losses(tmp_path / "1")
+    assert state(kept).keys() == state(plain).keys()
+
+
+def test_validation_on_the_way(tmp_path: Path, one_thread: object) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def measure(score_NK: NDArray[Any], label_NK: NDArray[Any]) -> dict[str, float]:
+        seen.append(score_NK.shape)
+        return {"right": float((score_NK.argmax(1) == label_NK.argmax(1)).mean())}
+
+    validated = Validated(Labelled(Squares(), LABEL_NK[:10]), measure, every=2)
+    model = train(tmp_path / "a", validated=validated)
+    lines = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
+    found = [line for line in lines if "val_right" in line]
+    assert [line["iteration"] for line in found] == [2, 4, 6, 8, 9]
+    assert seen == [(10, 2)] * 5
+    assert all(0 <= line["val_right"] <= 1 and line["val_loss"] > 0 for line in found)
+    assert same(model, train(tmp_path / "b"))  # measuring changes nothing
+    with pytest.raises(Stop):
+        train(tmp_path / "c", validated=validated, watcher=stop_after(4))
+    train(tmp_path / "c", validated=validated)
+    again = [json.loads(line) for line in (tmp_path / "c" / "log.jsonl").read_text().splitlines()]
+    for line in (*lines, *again):
+        line.pop("seconds", None)
+    assert lines == again
+
+
+def test_validation_on_kept_features_is_that_on_pictures(
+    tmp_path: Path, backbone: Path, one_thread: object
+) -> None:
+    def measure(score_NK: NDArray[Any], _label_NK: NDArray[Any]) -> dict[str, float]:
+        return {"sum": float(score_NK.sum())}
+
+    config = TrainConfig(
+        init=str(backbone), freeze="features", augment="none", epochs=1, input_size=32
+    )
+    validated = Validated(Labelled(Squares(), LABEL_NK, rows=range(50, 50 + NUM)), measure)
+    model = train(tmp_path / "a", config, "mobilenet_v2", validated=validated)
+    last = json.loads((tmp_path / "a" / "log.jsonl").read_text().splitlines()[-1])
+
+    def top(rows: Any, _score_NK: Any) -> NDArray[np.int64]:
+        return np.zeros((len(rows), 1), np.int64)
+
+    rows = list(range(50, 50 + NUM))
+    (batch,) = run_cams(model, Squares(), [rows], top, device=torch.device("cpu"))
+    assert last["val_sum"] == pytest.approx(float(batch.class_score_NK.sum()), rel=1e-4)
+
+
+def test_models_on_the_way_are_kept(tmp_path: Path, backbone: Path, one_thread: object) -> None:
+    config = TrainConfig(
+        init=str(backbone), freeze="features", augment="none", iterations=5, input_size=32
+    )
+    kept: dict[int, dict[str, NDArray[Any]]] = {}
+
+    def keep(iteration: int, model: Model) -> None:
+        assert model.provenance["iteration"] == iteration
+        kept[iteration] = {name: value.copy() for name, value in state(model).items()}
+
+    watcher = Watcher(keep_at=[2, 5], keep=keep)
+    model = train(tmp_path / "a", config, "mobilenet_v2", watcher=watcher)
+    assert sorted(kept) == [2, 5]
+    assert kept[5].keys() == state(model).keys()
+    assert all((kept[5][name] == value).all() for name, value in state(model).items())
+    changed = {name for name in kept[2] if (kept[2][name] != kept[5][name]).any()}
+    assert changed == {"classifier.1.weight", "classifier.1.bias"}
+
+
+def test_masked_pooling_learns_from_boxes(tmp_path: Path) -> None:
+    config = replace(SMALL, loss="logistic", pool="gmp", masked_pooling="inside-outside")
+    with pytest.raises(TrainingError, match="--masked-pooling inside-outside: the images have no"):
+        train(tmp_path / "a", config)
+
+    def boxes(row: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        random = np.random.default_rng(row)
+        random.integers(60, 200, (40, 56, 3))
+        top, left = float(random.integers(0, 20)), float(random.integers(0, 36))
+        return np.array([[left, top, left + 20, top + 20]]), np.array([row % 2])
+
+    train(tmp_path / "b", replace(config, epochs=8), data=data(boxes=boxes))
+    found = losses(tmp_path / "b")
+    assert found[-1] < found[0]
 
 
 def test_loss_that_is_not_finite(tmp_path: Path) -> None:
@@ -268,65 +449,26 @@ def test_folder_of_another_training(tmp_path: Path) -> None:
         train(tmp_path, replace(SMALL, epochs=1))
 
 
-def test_nothing_to_freeze(tmp_path: Path) -> None:
+@pytest.mark.parametrize("freeze", ["features", "features.3"])
+def test_nothing_to_freeze(tmp_path: Path, freeze: str) -> None:
     with pytest.raises(TrainingError, match=r'nothing of small_gap was .* \(init is "none"\)'):
-        train(tmp_path, replace(SMALL, freeze="features"))
+        train(tmp_path, replace(SMALL, freeze=freeze))
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("name", "change", "message"),
     [
-        ({"loss": "hinge"}, 'loss must be one of softmax, logistic, got "hinge"'),
-        ({"precision": "fp16"}, 'precision must be one of float32, tf32, bf16, got "fp16"'),
-        ({"epochs": 0}, "epochs is out of range, got 0"),
-        ({"lr": float("nan")}, "lr is out of range, got nan"),
-        ({"crop_area": 0.0}, "crop_area is out of range, got 0.0"),
+        ("alexnet_adapted", {"input_size": 224, "augment": "scale=.7:1.4"}, "Leave --input-size"),
+        (
+            "alexnet_sliding",
+            {"input_size": 300, "augment": "scale=.5:1"},
+            "picture of 150x150: fai",
+        ),
     ],
 )
-def test_impossible_settings(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(TrainingError, match=message):
-        TrainConfig(**values)
-
-
-def test_vgg_gap_starts_from_published_vgg16(no_network: Path) -> None:
-    with pytest.raises(
-        WeightsMissingError, match=r"vgg16: weights .*or pass --init FILE, or --ini"
-    ):
-        start_network("vgg_gap", 20)
-    torch.manual_seed(0)
-    vgg = zoo.vgg16(init_weights=False)
-    torch.save(vgg.state_dict(), no_network / "vgg16-397923af.pth")
-    start = start_network("vgg_gap", 20)
-    assert len(start.matched) == 26
-    assert all(name.startswith("features.") for name in start.matched)
-    assert start.initialised == ("cam_conv.weight", "cam_conv.bias", "fc.weight", "fc.bias")
-    assert start.unused[0] == "classifier.0.weight"
-    x_NCHW = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():  # torchvision's without pool5
-        wanted, ours = vgg.features[:-1](x_NCHW), start.network.module.features(x_NCHW)
-    assert torch.equal(wanted, ours)
-    assert start.network.eval()(torch.zeros(1, 3, 224, 224)).feature_NCHW.shape == (1, 1024, 14, 14)
-
-
-def test_weights_of_something_else(tmp_path: Path) -> None:
-    torch.save({"a": torch.zeros(1)}, tmp_path / "w.pt")
-    with pytest.raises(ModelError, match=r"w.pt: shares no array with small_gap"):
-        start_network("small_gap", 2, init=str(tmp_path / "w.pt"))
-
-
-def test_a_model_file_as_start(tmp_path: Path) -> None:
-    model = train(tmp_path / "a", replace(SMALL, epochs=1))
-    save_model(tmp_path / "m.safetensors", model, {})
-    start = start_network(str(tmp_path / "m.safetensors"), 2)
-    assert (start.arch, start.preprocess.size, start.initialised) == ("small_gap", 48, ())
-    more = start_network(str(tmp_path / "m.safetensors"), 3)
-    assert more.initialised == ("fc.weight", "fc.bias")
-    assert more.network.num_classes == 3
-
-
-def test_order_of_an_epoch() -> None:
-    batches = epoch_batches(25, 8, seed=1, epoch=2)
-    assert [len(batch) for batch in batches] == [8, 8, 9]
-    assert sorted(place for batch in batches for place in batch) == list(range(25))
-    assert batches == epoch_batches(25, 8, seed=1, epoch=2)
-    assert batches != epoch_batches(25, 8, seed=1, epoch=3)
+def test_a_size_that_the_network_cannot_take(
+    tmp_path: Path, name: str, change: dict[str, Any], message: str
+) -> None:
+    config = TrainConfig(init="none", iterations=1, **change)
+    with pytest.raises(ModelError, match=message):
+        train(tmp_path / "a", config, name)

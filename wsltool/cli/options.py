@@ -18,6 +18,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from wsltool.errors import UsageError
+
 __all__ = [
     "LIMIT",
     "OUTPUT",
@@ -32,6 +34,7 @@ __all__ = [
     "Json",
     "Model",
     "Weights",
+    "whole_numbers",
 ]
 
 Input = Annotated[
@@ -108,3 +111,19 @@ TALK: dict[str, Any] = {
     "verbose": (Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more.")], 0),
     "quiet": (Annotated[int, typer.Option("-q", "--quiet", count=True, help="Say less.")], 0),
 }
+
+
+def whole_numbers(option: str, text: str) -> list[int]:
+    """Read whole numbers with commas between.
+
+    Raises
+    ------
+    UsageError
+        Something else stands there.
+    """
+    try:
+        return [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(
+            f'{option} must be whole numbers with commas between, got "{text}".'
+        ) from None

@@ -10,17 +10,28 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 from torchvision import models as zoo
 
 from wsltool.errors import ExtraMissingError, ModelError
-from wsltool.nets.architectures import SmallGap, VggGap
+from wsltool.nets.architectures import (
+    AlexNetGap,
+    GoogleNetGap,
+    SmallGap,
+    VggCam41,
+    VggGap,
+    from_caffe_names,
+    without_other_head,
+)
+from wsltool.nets.fc_networks import AdaptedNetwork, Backbone, SlidingNetwork, to_sliding
+from wsltool.nets.output_stride import set_output_stride
 from wsltool.nets.preprocess import Preprocess
-from wsltool.nets.weights import fetch_published, one_line
+from wsltool.nets.weights import State, fetch_published, one_line
+from wsltool.nets.window import Window
 
-__all__ = ["Architecture", "find_architecture", "known_names"]
+__all__ = ["Architecture", "find_architecture", "is_known", "known_names"]
 
 _LITE_SIZES_PX = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 _ZOO_OPTIONS: dict[str, dict[str, Any]] = {
@@ -50,6 +61,14 @@ class Architecture:
         Of the published weights.
     is_ready
         `build` returns weights that are meant to be used (a user's own network).
+    has_maps
+        Class activation maps exist; if not, fully connected layers read a grid of one size.
+    window
+        Of a network that slides over its input.
+    adapt
+        Renames and reshapes the arrays of others so that they fit; leaves its own as they are.
+    suppress_layer
+        Name of the module whose output two-phase learning masks (Kim et al. 2017: conv5_3).
     """
 
     name: str
@@ -59,6 +78,10 @@ class Architecture:
     backbone: Callable[[], Path] | None = None
     class_name: tuple[str, ...] | None = None
     is_ready: bool = False
+    has_maps: bool = True
+    window: Window | None = None
+    adapt: Callable[[State], State] | None = None
+    suppress_layer: str | None = None
 
 
 def known_names() -> list[str]:
@@ -66,8 +89,16 @@ def known_names() -> list[str]:
     return sorted([*_OURS, *_LITE_SIZES_PX, *zoo.list_models(module=zoo)])
 
 
+def is_known(name: str) -> bool:
+    """Whether a name stands for an architecture, be it one that cannot be built here."""
+    name = name.partition("@")[0]
+    return ":" in name or name in known_names()
+
+
 def find_architecture(name: str) -> Architecture:
     """Return the architecture of that name, or of that ``package.module:function``.
+
+    ``NAME@16`` is the same with a cell every 16 pixels (`set_output_stride`).
 
     Raises
     ------
@@ -76,6 +107,8 @@ def find_architecture(name: str) -> Architecture:
     ExtraMissingError
         Its package is not installed.
     """
+    if "@" in name:
+        return _with_stride(name)
     if ":" in name:
         return _from_factory(name)
     if name in _OURS:
@@ -90,6 +123,29 @@ def find_architecture(name: str) -> Architecture:
         f'there is no model "{name}"; expected a .safetensors file, a network of torchvision, '
         f"efficientnet_lite0 to 2, {', '.join(_OURS)} or package.module:function.{hint}"
     )
+
+
+def _with_stride(name: str) -> Architecture:
+    base_name, _, text = name.rpartition("@")
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise ModelError(
+            f'{name}: output stride must be a whole number of pixels, got "{text}". '
+            f"Write it as in {base_name}@16."
+        )
+    base, stride_px = find_architecture(base_name), int(text)
+    if not base.has_maps:
+        raise ModelError(
+            f"{name}: has no maps, so no output stride: its fully connected layers read a grid of "
+            f"one size. Use {base_name} as it is."
+        )
+
+    def build() -> nn.Module:
+        module = base.build()
+        set_output_stride(module, stride_px, name)
+        return module
+
+    window = base.window and Window(base.window.size_px, stride_px)
+    return replace(base, name=name, build=build, window=window)
 
 
 def _zoo_file(name: str) -> Path:
@@ -139,12 +195,51 @@ def _lite(name: str) -> Architecture:
     )
 
 
-_OURS = {
-    "vgg_gap": Architecture(
-        "vgg_gap", VggGap, Preprocess(224, resize=256), backbone=partial(_zoo_file, "vgg16")
-    ),
-    "small_gap": Architecture("small_gap", SmallGap, Preprocess(112)),
-}
+def _adapted(backbone: Backbone) -> Architecture:
+    return Architecture(
+        name=f"{backbone}_adapted",
+        build=partial(AdaptedNetwork, backbone),
+        preprocess=Preprocess(224, resize=256),
+        backbone=partial(_zoo_file, backbone),
+        has_maps=False,
+    )
+
+
+def _sliding(backbone: Backbone) -> Architecture:
+    return Architecture(
+        name=f"{backbone}_sliding",
+        build=partial(SlidingNetwork, backbone),
+        preprocess=Preprocess(500, fit="letterbox"),
+        backbone=partial(_zoo_file, backbone),
+        window=Window(224, 32),
+        adapt=partial(to_sliding, backbone=backbone),
+    )
+
+
+def _ours() -> Iterator[Architecture]:
+    vgg16 = partial(_zoo_file, "vgg16")
+    at_224 = Preprocess(224, resize=256)
+    yield Architecture("vgg_gap", VggGap, at_224, backbone=vgg16, suppress_layer="features")
+    yield Architecture(
+        "alexnet_gap", AlexNetGap, Preprocess(227, resize=256), adapt=from_caffe_names
+    )
+    yield Architecture(
+        "googlenet_gap",
+        GoogleNetGap,
+        at_224,
+        backbone=partial(_zoo_file, "googlenet"),
+        adapt=without_other_head,
+    )
+    yield Architecture(
+        "vgg_cam41", VggCam41, Preprocess(321), backbone=vgg16, suppress_layer="features"
+    )
+    for backbone in get_args(Backbone):
+        yield _adapted(backbone)
+        yield _sliding(backbone)
+    yield Architecture("small_gap", SmallGap, Preprocess(112))
+
+
+_OURS = {architecture.name: architecture for architecture in _ours()}
 
 
 @contextlib.contextmanager

@@ -20,7 +20,10 @@ from wsltool.nets.refusal import Call, refusal
 __all__ = ["ClosedForm", "captured_feature", "evaluating", "find_closed_form"]
 
 FREE_SIZES_PX = ((128, 128), (128, 160))
-"""Rows and columns tried first; a network that takes neither is tried at its own size."""
+"""Rows and columns tried first."""
+
+WIDE_SIZES_PX = ((256, 256), (256, 288))
+"""Tried where those are too small; a network that takes none is tried at its own size."""
 
 TOLERANCE_FRAC = 1e-4
 """Largest difference, as a share of the standard deviation, of numbers taken for equal."""
@@ -99,8 +102,8 @@ def find_closed_form(module: nn.Module, name: str, size_px: int = 224) -> Closed
     """Find the closed form of a network's class activation maps (CAM).
 
     The network runs in evaluation mode, without gradients, on two random pictures at each of
-    two sizes, or at `size_px` only where it takes no other. Its modes, its hooks and the
-    random state are afterwards as before.
+    two sizes (larger ones where it fails at these), or at `size_px` only where it takes no
+    other. Its modes, its hooks and the random state are afterwards as before.
 
     Parameters
     ----------
@@ -117,9 +120,12 @@ def find_closed_form(module: nn.Module, name: str, size_px: int = 224) -> Closed
     ModelError
         There is no closed form; the message says what stands in the way.
     """
-    free = [_probe(module, size) for size in FREE_SIZES_PX]
-    if isinstance(free[0], ClosedForm) and free[0] == free[1]:
-        return free[0]
+    for sizes in (FREE_SIZES_PX, WIDE_SIZES_PX):
+        free = [_probe(module, size) for size in sizes]
+        if isinstance(free[0], ClosedForm) and free[0] == free[1]:
+            return free[0]
+        if not all(isinstance(form, _Failed) for form in free):
+            break
     native = _probe(module, (size_px, size_px))
     if isinstance(native, ClosedForm):
         return ClosedForm(
@@ -131,6 +137,12 @@ def find_closed_form(module: nn.Module, name: str, size_px: int = 224) -> Closed
     )
 
 
+class _Failed(str):
+    """The reason why a network did not run at all."""
+
+    __slots__ = ()
+
+
 @torch.no_grad()
 def _probe(module: nn.Module, size_px: tuple[int, int]) -> ClosedForm | str:
     """Return the form that holds at one input size, or the reason why none does."""
@@ -139,7 +151,8 @@ def _probe(module: nn.Module, size_px: tuple[int, int]) -> ClosedForm | str:
     except Exception as error:  # a user's network may raise anything
         first_line = str(error).partition("\n")[0]
         rows, cols = size_px
-        return f"it failed on a random {cols}x{rows} picture ({type(error).__name__}: {first_line})"
+        error_name = type(error).__name__
+        return _Failed(f"it failed on a random {cols}x{rows} picture ({error_name}: {first_line})")
     if not isinstance(output_NK, Tensor) or output_NK.ndim != 2:
         kind = tuple(output_NK.shape) if isinstance(output_NK, Tensor) else type(output_NK).__name__
         return f"it returns {kind}, expected one tensor of scores (num_images, num_classes)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,19 @@ from torch import Tensor, nn
 
 from wsltool.errors import ModelError, WeightsMissingError
 from wsltool.nets.cam_network import CamNetwork
-from wsltool.nets.catalogue import Architecture, find_architecture
-from wsltool.nets.closed_form import find_closed_form
+from wsltool.nets.catalogue import Architecture, find_architecture, is_known
+from wsltool.nets.closed_form import ClosedForm, find_closed_form
+from wsltool.nets.fc_networks import AdaptedNetwork
 from wsltool.nets.model_file import read_header
+from wsltool.nets.models import named_file
+from wsltool.nets.plain_network import PlainNetwork
 from wsltool.nets.preprocess import Preprocess
-from wsltool.nets.weights import current_names, fit_head, read_state, set_head
+from wsltool.nets.weights import State, current_names, fit_head, is_auxiliary, read_state, set_head
 
-__all__ = ["Start", "start_network"]
+__all__ = ["Start", "head_entries", "start_network"]
+
+_MOST_NAMES = 5
+_COUNTER = "num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -35,24 +41,68 @@ class Start:
     source
         Where weights came from: a file, ``none``, or the architecture's own.
     matched
-        Names of the arrays that came from there.
+        Names of the arrays that came from there, buffers of batch normalisation included.
     initialised
-        Names of the arrays that start at random.
+        Names of the arrays that start at random, or at zero or one by their architecture.
     unused
         Names in the file that the network has no place for.
+    suppress_layer
+        Name of the module whose output two-phase learning masks; None for none.
     """
 
-    network: CamNetwork
+    network: CamNetwork | PlainNetwork
     arch: str
     preprocess: Preprocess
     source: str
     matched: tuple[str, ...]
     initialised: tuple[str, ...]
     unused: tuple[str, ...]
+    suppress_layer: str | None = None
+
+    def summary(self) -> str:
+        """Say in one line which arrays came from where, with millions (M) of numbers."""
+        state = self.network.module.state_dict()
+        if self.matched:
+            loaded = f"{len(self.matched)} arrays ({_millions(state, self.matched)})"
+            parts = [f"{loaded} from {Path(self.source).name}"]
+        else:
+            parts = ["no weights loaded"]
+        fresh = [name for name in self.initialised if not name.endswith(_COUNTER)]
+        if fresh:
+            names = _layers(fresh, state)
+            parts.append(f"initialised: {names} ({_millions(state, fresh)})")
+        if self.unused:
+            parts.append(f"not used: {_layers(self.unused, (*self.unused, *self.matched))}")
+        return f"{self.arch}: {'; '.join(parts)}"
+
+
+def _millions(state: Mapping[str, Tensor], names: Collection[str]) -> str:
+    num = sum(state[name].numel() for name in names)
+    return f"{num} numbers" if num < 1e5 else f"{num / 1e6:.1f} M numbers"
+
+
+def _layers(names: Collection[str], all_names: Collection[str]) -> str:
+    """Put the names of arrays in short: whole parts where no other array is in them."""
+    rest = {n for n in set(all_names) - set(names) if not n.endswith(_COUNTER)}
+    taken = {name.partition(".")[0] for name in rest}
+    short = [
+        name.rpartition(".")[0] or name if top in taken else top
+        for name in names
+        for top in [name.partition(".")[0]]
+    ]
+    unique = list(dict.fromkeys(short))
+    more = f" and {len(unique) - _MOST_NAMES} more" if len(unique) > _MOST_NAMES else ""
+    return ", ".join(unique[:_MOST_NAMES]) + more
 
 
 def start_network(
-    name: str, num_classes: int, *, init: str = "published", pool: str = "gap", seed: int = 0
+    name: str,
+    num_classes: int,
+    *,
+    init: str = "published",
+    pool: str = "gap",
+    seed: int = 0,
+    count_padding: bool = False,
 ) -> Start:
     """Build a network to be trained.
 
@@ -62,44 +112,54 @@ def start_network(
     Parameters
     ----------
     name
-        As for `load_model`; a model file stands for its architecture, and with ``published``
-        for its weights.
+        As for `load_model`, except that a known architecture goes before a model file of its
+        name; a model file stands for its architecture, and with ``published`` for its weights.
     num_classes
         Outputs of the head.
     init
-        ``published`` (of torchvision or the extra; for ``vgg_gap`` those of ``vgg16``; none
-        where nothing is published), ``none``, or a file of weights.
+        ``published`` (of torchvision or the extra; those of the backbone for a network of
+        ours; none where nothing is published), ``none``, or a file of weights.
+    pool
+        The pooling head (`wsltool.nets.pooling.find_pool`). A network without maps pools
+        nothing and takes ``gap`` and ``none`` alone.
     seed
         Of the random numbers; torch's global state is not touched.
+    count_padding
+        Whether cells in the padding of a picture take part in pooling.
 
     Raises
     ------
     ModelError
-        The name or the file is wrong, the file shares nothing with the network, or there is
-        no closed-form class activation map.
+        The name or the file is wrong, the file shares nothing with the network, there is
+        no closed-form class activation map, or nothing to pool.
     WeightsMissingError
         Published weights cannot be reached.
     """
     preprocess = None
-    if name.endswith(".safetensors"):
-        header = read_header(Path(name))
+    file = Path(name) if name.endswith(".safetensors") else None
+    if file is None and not is_known(name):
+        file = named_file(name)
+    if file is not None:
+        header = read_header(file)
         if header is None:
-            raise ModelError(f"{name}: not written by wsltool train-cls; expected its header.")
-        init = name if init == "published" else init
+            raise ModelError(f"{file}: not written by wsltool train-cls; expected its header.")
+        init = str(file) if init == "published" else init
         name, preprocess = header.arch, Preprocess.from_header(header.preprocess)
     architecture = find_architecture(name)
+    _check_pool(architecture, pool)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = architecture.build()
-        state, source = _weights(architecture, module, init)
-        fit_head(module, state)
-        own = module.state_dict()
-        state = current_names(state, own)
-        fitting = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}
+        form = None
+        if architecture.has_maps:  # tell before a download
+            form = find_closed_form(module, name, architecture.preprocess.size)
+        given, source = _weights(architecture, module, init)
+        state = given if architecture.adapt is None else architecture.adapt(given)
+        state, fitting = _fill(module, state)
         if state and not fitting:
             raise ModelError(f"{source}: shares no array with {name}. Pass weights made for it.")
-        module.load_state_dict(fitting, strict=False)
-        network = _with_head(architecture, module, num_classes, fitting, pool)
+        network = _network(architecture, module, form, pool, count_padding)
+        _fit_classes(network, num_classes, fitting)
     names = list(network.module.state_dict())
     return Start(
         network=network,
@@ -108,13 +168,23 @@ def start_network(
         source=source,
         matched=tuple(n for n in names if n in fitting),
         initialised=tuple(n for n in names if n not in fitting),
-        unused=tuple(n for n in state if n not in fitting),
+        unused=(
+            *(n for n in state if n not in fitting),
+            *(n for n in given if is_auxiliary(n) and n not in state),
+        ),
+        suppress_layer=architecture.suppress_layer,
     )
 
 
-def _weights(
-    architecture: Architecture, module: nn.Module, init: str
-) -> tuple[dict[str, Tensor], str]:
+def _check_pool(architecture: Architecture, pool: str) -> None:
+    if not architecture.has_maps and pool not in ("gap", "none"):
+        raise ModelError(
+            f"{architecture.name}: has no maps to pool, got pool {pool}. Leave out --pool, or use "
+            "alexnet_sliding or vgg16_sliding."
+        )
+
+
+def _weights(architecture: Architecture, module: nn.Module, init: str) -> tuple[State, str]:
     """Return the arrays to start from and what to call them."""
     if init == "none":
         return {}, "none"
@@ -125,7 +195,6 @@ def _weights(
     find = architecture.published or architecture.backbone
     if find is None:
         return {}, "none"
-    find_closed_form(module, architecture.name, architecture.preprocess.size)  # before a download
     try:
         file = find()
     except WeightsMissingError as error:
@@ -134,28 +203,54 @@ def _weights(
     return read_state(file), file.name
 
 
-def _with_head(
+def _fill(module: nn.Module, state: State) -> tuple[State, State]:
+    """Load what fits; return all arrays under today's names, and those that fit."""
+    fit_head(module, state)
+    own = module.state_dict()
+    named = current_names(state, own)
+    fitting = {n: v for n, v in named.items() if n in own and v.shape == own[n].shape}
+    module.load_state_dict(fitting, strict=False)
+    return named, fitting
+
+
+def _network(
     architecture: Architecture,
     module: nn.Module,
-    num_classes: int,
-    fitting: dict[str, Tensor],
+    form: ClosedForm | None,
     pool: str,
-) -> CamNetwork:
-    """Find the head; replace it unless its weights fit the classes already."""
-    form = find_closed_form(module, architecture.name, architecture.preprocess.size)
-    weight = f"{form.head}.weight"
-    network = CamNetwork(module, form, pool=pool, rectified=False)
+    count_padding: bool,
+) -> CamNetwork | PlainNetwork:
+    if form is None:
+        assert isinstance(module, AdaptedNetwork)
+        return PlainNetwork(module)
+    return CamNetwork(
+        module,
+        form,
+        pool=pool,
+        rectified=False,
+        count_padding=count_padding,
+        window=architecture.window,
+    )
+
+
+def _fit_classes(network: CamNetwork | PlainNetwork, num_classes: int, fitting: State) -> None:
+    """Replace the head unless its weights fit the classes already."""
+    name = _head_name(network)
+    weight = f"{name}.weight"
     if weight in fitting and fitting[weight].shape[0] == num_classes:
-        return network
-    for entry in (weight, f"{form.head}.bias"):
+        return
+    for entry in (weight, f"{name}.bias"):
         fitting.pop(entry, None)
-    set_head(module, form.head, num_classes)
+    set_head(network.module, name, num_classes)
     nn.init.normal_(network.head.weight, std=0.01)
     if network.head.bias is not None:
         nn.init.zeros_(network.head.bias)
-    return network
 
 
-def head_entries(network: CamNetwork, state: Mapping[str, Tensor]) -> list[str]:
+def _head_name(network: CamNetwork | PlainNetwork) -> str:
+    return network.head_name if isinstance(network, PlainNetwork) else network.form.head
+
+
+def head_entries(network: CamNetwork | PlainNetwork, state: Mapping[str, Tensor]) -> list[str]:
     """Return the names of the head's arrays."""
-    return [name for name in state if name.rpartition(".")[0] == network.form.head]
+    return [name for name in state if name.rpartition(".")[0] == _head_name(network)]

@@ -16,11 +16,13 @@ from torch import Tensor
 from wsltool.errors import ModelError, WeightsMissingError
 from wsltool.nets.weights import fsync_replace, one_line
 
-__all__ = ["FORMAT", "ModelHeader", "read_header", "write_model_file"]
+__all__ = ["FORMAT", "Loss", "ModelHeader", "read_header", "write_model_file"]
 
 FORMAT = 1
 _KEY = "wsltool"
-_LOSSES = Literal["softmax", "logistic"]
+
+Loss = Literal["softmax", "logistic", "softmax-bce"]
+"""What a network was trained with; see `wsltool.nets.losses`."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,11 @@ class ModelHeader:
     Attributes
     ----------
     pool
-        Name of the pooling head.
+        The pooling head, its parameter filled in; ``none`` where there are no maps.
     rectified
         A ReLU stands between the class maps and their mean (SqueezeNet as published).
+    count_padding
+        Cells in the padding of a picture take part in pooling; absent in older files: false.
     """
 
     arch: str
@@ -40,10 +44,11 @@ class ModelHeader:
     class_name: list[str] | None
     class_id: list[str] | None
     preprocess: dict[str, Any]
-    loss: _LOSSES
+    loss: Loss
     pool: str
     rectified: bool
     provenance: dict[str, Any]
+    count_padding: bool = False
 
 
 def write_model_file(path: Path, state: Mapping[str, Tensor], header: ModelHeader) -> None:
@@ -110,6 +115,12 @@ def _parse(text: str, path: Path) -> ModelHeader:
         header = ModelHeader(**values)
     except TypeError as error:
         raise ModelError(f"{path}: its header is damaged ({one_line(error)}).") from error
-    if header.loss not in get_args(_LOSSES):
-        raise ModelError(f'{path}: loss must be softmax or logistic, got "{header.loss}".')
+    if header.loss not in get_args(Loss):
+        names = ", ".join(get_args(Loss))
+        raise ModelError(f'{path}: loss must be one of {names}, got "{header.loss}".')
+    for name in ("rectified", "count_padding"):
+        if not isinstance(getattr(header, name), bool):
+            raise ModelError(
+                f"{path}: {name} must be true or false, got {getattr(header, name)!r}."
+            )
     return header

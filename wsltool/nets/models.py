@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,13 @@ from wsltool.errors import ModelError, WeightsMissingError
 from wsltool.nets.cam_network import CamNetwork
 from wsltool.nets.catalogue import Architecture, find_architecture
 from wsltool.nets.closed_form import find_closed_form
-from wsltool.nets.model_file import ModelHeader, read_header, write_model_file
+from wsltool.nets.fc_networks import AdaptedNetwork
+from wsltool.nets.model_file import Loss, ModelHeader, read_header, write_model_file
+from wsltool.nets.plain_network import PlainNetwork
 from wsltool.nets.preprocess import Preprocess
 from wsltool.nets.weights import file_sha256, fit_head, load_strict, read_state, state_sha256
 
-__all__ = ["Loss", "Model", "load_model", "save_model"]
-
-Loss = Literal["softmax", "logistic"]
+__all__ = ["Loss", "Model", "load_model", "named_file", "save_model"]
 
 
 @dataclass
@@ -40,14 +40,17 @@ class Model:
     preprocess
         From picture to input.
     loss
-        What it was trained with: ``softmax`` (one class an image) or ``logistic`` (any).
+        What it was trained with: ``softmax`` (one class an image), ``logistic`` (any), or
+        ``softmax-bce`` (any, on the output of a softmax; Bency et al. 2016, eq. 1).
     fingerprint
         sha256 of the file of weights, or of the arrays where there is no file.
     provenance
         Where it comes from, plain values.
+    count_padding
+        Cells in the padding of a picture take part in pooling; always as in `network`.
     """
 
-    network: CamNetwork
+    network: CamNetwork | PlainNetwork
     arch: str
     class_name: list[str] | None
     class_id: list[str] | None
@@ -55,29 +58,68 @@ class Model:
     loss: Loss
     fingerprint: str
     provenance: dict[str, Any] = field(default_factory=dict)
+    count_padding: bool = False
+
+    def __post_init__(self) -> None:
+        self.count_padding = self.network.count_padding
 
     @property
     def num_classes(self) -> int:
         """Number of classes."""
         return self.network.num_classes
 
+    @property
+    def cam_network(self) -> CamNetwork:
+        """The network, where it has class activation maps.
+
+        Raises
+        ------
+        ModelError
+            It has none.
+        """
+        if isinstance(self.network, PlainNetwork):
+            raise ModelError(_no_maps(self.arch))
+        return self.network
+
     def probability(self, logit_NK: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Class probabilities (num_images, num_classes): softmax, or one sigmoid a class."""
+        """Class probabilities (num_images, num_classes): softmax, or for ``logistic`` a sigmoid."""
         logit = np.asarray(logit_NK, np.float64)
-        if self.loss == "softmax":
+        if self.loss != "logistic":
             power = np.exp(logit - logit.max(1, keepdims=True))
             return np.asarray(power / power.sum(1, keepdims=True), np.float32)
         return np.asarray(np.exp(-np.logaddexp(0.0, -logit)), np.float32)
 
 
-def load_model(name: str, *, weights: Path | None = None, models_dir: Path | None = None) -> Model:
+def named_file(name: str, models_dir: Path | None = None) -> Path | None:
+    """Return the model file that a name stands for, or None where there is none.
+
+    Parameters
+    ----------
+    models_dir
+        Default ``$WSLTOOL_MODELS``, else ``./models``.
+    """
+    if ":" in name or "/" in name:
+        return None
+    folder = models_dir or Path(os.environ.get("WSLTOOL_MODELS", "models"))
+    path = folder / f"{name}.safetensors"
+    return path if path.is_file() else None
+
+
+def load_model(
+    name: str,
+    *,
+    weights: Path | None = None,
+    models_dir: Path | None = None,
+    maps: bool = True,
+) -> Model:
     """Find a model by file or name.
 
     Looked up in this order: a ``.safetensors`` file written by `save_model`;
     ``models_dir/NAME.safetensors``; a network of torchvision or EfficientNet-Lite with its
     published ImageNet weights; ``package.module:function``, which returns
     ``(torch module, preprocessing)`` and perhaps class names. With `weights` the name is an
-    architecture and the file fills it; the number of classes is the file's.
+    architecture and the file fills it; the number of classes is the file's. ``NAME@8`` is the
+    network with a cell every 8 pixels (`set_output_stride`).
 
     Parameters
     ----------
@@ -87,35 +129,55 @@ def load_model(name: str, *, weights: Path | None = None, models_dir: Path | Non
         A ``.safetensors`` file or a plain state dict.
     models_dir
         Default ``$WSLTOOL_MODELS``, else ``./models``.
+    maps
+        Whether class activation maps are needed; without, `Model.network` may be a
+        `PlainNetwork`.
 
     Raises
     ------
     ModelError
-        No such model, a file that does not fit, or no closed-form class activation map.
+        No such model, a file that does not fit, or no closed-form class activation map where
+        one is needed.
     WeightsMissingError
         A known architecture whose weights are not here.
     ExtraMissingError
         A package is not installed.
     """
-    folder = models_dir or Path(os.environ.get("WSLTOOL_MODELS", "models"))
     if name.endswith(".safetensors"):
         if weights is not None:
             raise ModelError(f"--weights {weights} needs the name of a network, got file {name}.")
-        return _from_file(Path(name))
+        return _from_file(Path(name), None, maps)
     if weights is not None:
-        return _from_weights(name, Path(weights))
-    if ":" not in name and "/" not in name and (folder / f"{name}.safetensors").is_file():
-        return _from_file(folder / f"{name}.safetensors")
-    architecture = find_architecture(name)
+        return _from_weights(name, Path(weights), maps)
+    file = named_file(name, models_dir)
+    if file is not None:
+        return _from_file(file, None, maps)
+    architecture = _found(name, maps)
     if architecture.is_ready:
         return _assemble(architecture, architecture.build(), class_name=architecture.class_name)
     if architecture.published is None:
+        folder = models_dir or Path(os.environ.get("WSLTOOL_MODELS", "models"))
         raise WeightsMissingError(
             f"{name}: no weights are published for it. Train it first: wsltool train-cls "
             f"--model {name} IMAGES -o {folder / name}.safetensors; or pass --weights FILE."
         )
     find_closed_form(architecture.build(), name, architecture.preprocess.size)  # before a download
     return _filled(architecture, architecture.published(), architecture.class_name)
+
+
+def _found(name: str, maps: bool) -> Architecture:
+    architecture = find_architecture(name)
+    if maps and not architecture.has_maps:
+        raise ModelError(_no_maps(name))
+    return architecture
+
+
+def _no_maps(name: str) -> str:
+    return (
+        f"{name}: no closed-form class activation map: fully connected layers read the whole "
+        "grid of its features, not their mean. Use a network that has maps, such as --model "
+        f"{name.replace('_adapted', '_sliding')}."
+    )
 
 
 def save_model(path: Path, model: Model, provenance: Mapping[str, Any]) -> None:
@@ -144,21 +206,23 @@ def save_model(path: Path, model: Model, provenance: Mapping[str, Any]) -> None:
         loss=model.loss,
         pool=model.network.pool,
         rectified=model.network.rectified,
+        count_padding=model.network.count_padding,
         provenance=dict(provenance),
     )
     write_model_file(path, model.network.module.state_dict(), header)
 
 
-def _from_file(path: Path) -> Model:
+def _from_file(path: Path, name: str | None, maps: bool) -> Model:
+    """Load a model file, as another output stride of its architecture if `name` says so."""
     header = read_header(path)
     if header is None:
         raise ModelError(
             f"{path}: not written by wsltool train-cls; expected its header. For plain weights "
             f"pass --model ARCHITECTURE --weights {path}."
         )
-    architecture = find_architecture(header.arch)
+    architecture = _found(name or header.arch, maps)
     module = architecture.build()
-    _fill(module, path)
+    _fill(architecture, module, path)
     model = _assemble(architecture, module, header=header)
     if model.num_classes != header.num_classes:
         raise ModelError(
@@ -169,27 +233,47 @@ def _from_file(path: Path) -> Model:
     return model
 
 
-def _from_weights(name: str, path: Path) -> Model:
+def _from_weights(name: str, path: Path, maps: bool) -> Model:
     header = read_header(path) if path.suffix == ".safetensors" else None
     if header is None:
-        return _filled(find_architecture(name), path, None)
-    if header.arch != name:
+        return _filled(_found(name, maps), path, None)
+    if header.arch.partition("@")[0] != name.partition("@")[0]:
         raise ModelError(f'{path}: is a "{header.arch}", not "{name}". Pass --model {path}.')
-    return _from_file(path)
+    return _from_file(path, name, maps)
 
 
-def _fill(module: nn.Module, path: Path) -> None:
+def _fill(architecture: Architecture, module: nn.Module, path: Path) -> None:
     state = read_state(path)
+    if architecture.adapt is not None:
+        state = architecture.adapt(state)
     fit_head(module, state)
     load_strict(module, state, str(path))
 
 
 def _filled(architecture: Architecture, path: Path, class_name: Sequence[str] | None) -> Model:
     module = architecture.build()
-    _fill(module, path)
+    _fill(architecture, module, path)
     model = _assemble(architecture, module, class_name=class_name)
     model.fingerprint = file_sha256(path)
     return model
+
+
+def _network(
+    architecture: Architecture, module: nn.Module, header: ModelHeader | None, size_px: int
+) -> CamNetwork | PlainNetwork:
+    if not architecture.has_maps:
+        assert isinstance(module, AdaptedNetwork)
+        return PlainNetwork(module)
+    trained_here = header is not None and not header.rectified
+    probed = architecture.build() if trained_here else module  # a ReLU may hide all its maps
+    return CamNetwork(
+        module,
+        find_closed_form(probed, architecture.name, size_px),
+        pool=header.pool if header else "gap",
+        rectified=header.rectified if header else True,
+        count_padding=header.count_padding if header else False,
+        window=architecture.window,
+    )
 
 
 def _assemble(
@@ -201,13 +285,7 @@ def _assemble(
 ) -> Model:
     """Find the closed form of a network and put everything together."""
     preprocess = Preprocess.from_header(header.preprocess) if header else architecture.preprocess
-    form = find_closed_form(module, architecture.name, preprocess.size)
-    network = CamNetwork(
-        module,
-        form,
-        pool=header.pool if header else "gap",
-        rectified=header.rectified if header else True,
-    )
+    network = _network(architecture, module, header, preprocess.size)
     names = header.class_name if header else class_name
     if names is not None and len(names) != network.num_classes:
         raise ModelError(

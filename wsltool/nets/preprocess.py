@@ -38,7 +38,9 @@ class Preprocess:
     fit
         ``warp``: the whole picture, its proportions given up. ``letterbox``: the longest
         side becomes `size`, the rest is filled with the mean colour, the picture in the
-        centre. ``crop``: resize, then cut `size` × `size` out of the centre.
+        centre; normalised, that colour is 0 to within half a grey level, the padding with
+        zeros of Oquab et al. (2015, §4). ``crop``: resize, then cut `size` × `size` out of
+        the centre.
     resize
         For ``crop``: the shorter side before the cut; None for `size`.
     squash
@@ -125,9 +127,31 @@ class Preprocess:
             left, top = (round((side - frame_px) / 2) for side in resized_wh)
         else:
             resized_wh, frame_px = self._resized_for_letterbox(width_px, height_px), self.size_px
-            left, top = (-((frame_px - side) // 2) for side in resized_wh)
+            left, top = (-before for before in self._letterbox_border(resized_wh))
         x_px, y_px = width_px / resized_wh[0], height_px / resized_wh[1]
         return (left * x_px, top * y_px, (left + frame_px) * x_px, (top + frame_px) * y_px)
+
+    def inside(self, width_px: int, height_px: int) -> tuple[float, float, float, float]:
+        """Return the part of the input that shows the picture.
+
+        Parameters
+        ----------
+        width_px, height_px
+            Of the original picture.
+
+        Returns
+        -------
+        tuple of float
+            ``x0 y0 x1 y1``, half-open, as fractions of the input's width and height, to the
+            whole input pixel; 0, 0, 1, 1 where nothing is padded.
+        """
+        if self.fit != "letterbox":
+            return (0.0, 0.0, 1.0, 1.0)
+        frame_px = self.size_px
+        width, height = self._resized_for_letterbox(width_px, height_px)
+        left, top = self._letterbox_border((width, height))
+        end_x, end_y = left + width, top + height
+        return (left / frame_px, top / frame_px, end_x / frame_px, end_y / frame_px)
 
     def apply(self, picture_HWC: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[Any]]:
         """Make the network's input from a picture.
@@ -215,12 +239,17 @@ class Preprocess:
         factor = self.size_px / max(width_px, height_px)
         return max(1, round(width_px * factor)), max(1, round(height_px * factor))
 
+    def _letterbox_border(self, resized_wh: tuple[int, int]) -> tuple[int, int]:
+        """Return the columns left of the picture and the rows above it."""
+        width, height = resized_wh
+        return (self.size_px - width) // 2, (self.size_px - height) // 2
+
     def _letterbox(self, image: Image.Image) -> Image.Image:
         side_wh = self._resized_for_letterbox(*image.size)
         colour = cast(tuple[int, int, int], tuple(round(255 * value) for value in self.mean))
         frame = Image.new("RGB", (self.size_px, self.size_px), colour)
-        left, top = ((self.size_px - side) // 2 for side in side_wh)
-        frame.paste(image.resize(side_wh, _RESAMPLING[self.interpolation]), (left, top))
+        resized = image.resize(side_wh, _RESAMPLING[self.interpolation])
+        frame.paste(resized, self._letterbox_border(side_wh))
         return frame
 
 

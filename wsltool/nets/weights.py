@@ -27,6 +27,7 @@ __all__ = [
     "file_sha256",
     "fit_head",
     "fsync_replace",
+    "is_auxiliary",
     "load_strict",
     "one_line",
     "read_state",
@@ -205,9 +206,14 @@ def current_names(state: State, own: Mapping[str, Tensor]) -> State:
     renamed: State = {}
     for name, value in state.items():
         new = name if name in own else re.sub(r"\.(norm|relu|conv)\.([12])\.", r".\1\2.", name)
-        if new in own or not re.match(r"(aux[12]|AuxLogits)\.", new):
+        if new in own or not is_auxiliary(new):
             renamed[new] = value
     return renamed
+
+
+def is_auxiliary(name: str) -> bool:
+    """Whether an array belongs to an auxiliary classifier of GoogLeNet or Inception."""
+    return re.match(r"(aux[12]|AuxLogits)\.", name) is not None
 
 
 def file_sha256(path: Path) -> str:

@@ -44,7 +44,7 @@ Fit = Literal["warp", "crop", "letterbox"]
 ScoreKind = Literal["logit", "probability"]
 MapDtype = Literal["float32", "float16"]
 
-_REVISION = 1
+_REVISION = 2
 _AGREE = 0.5
 _LARGEST_FLOAT16 = 65504
 
@@ -82,7 +82,8 @@ def cam(
         several joined by ``+``, such as ``top5+present``.
     scales : sequence of float
         Sizes relative to the input size. The class score is the mean over scales, the map
-        the maximum on the finest scale's grid (Oquab et al. 2015).
+        the maximum on the finest scale's grid (Oquab et al. 2015). A scale whose input is
+        smaller than the window of a sliding-window network is left out, with a warning.
     flip : bool
         Average with the mirrored picture.
     input_size : int, optional
@@ -189,7 +190,8 @@ class _MapMaker:
         from wsltool.nets.map_grid import map_grid
 
         num_classes = len(self.columns)
-        scales = sorted({min(self.params["scales"]), max(self.params["scales"])})
+        scales = self._used_scales()
+        scales = sorted({min(scales), max(scales)})
         num_rows, num_cols = [map_grid(self.model, scale) for scale in scales][-1]
         num_slots = self.choice.most_slots(self.source, num_classes)
         folder = (self.settings.output or self.source.path).parent
@@ -203,9 +205,26 @@ class _MapMaker:
             inputs={"model": {"path": path, "kind": "model", "digest": self._fingerprint()}},
             revision=_REVISION,
             row_bytes=4 * (num_slots * num_rows * num_cols + num_classes),
-            attributes={"classes": self.choice.text, "score_kind": self.params["scores"]},
+            attributes={
+                "classes": self.choice.text,
+                "score_kind": self.params["scores"],
+                "probability": "sigmoid" if self.model.loss == "logistic" else "softmax",
+            },
             compute=self.torch_options.record(),
         )
+
+    def _used_scales(self) -> list[float]:
+        """Return the scales at which the network has a cell; tell of those that are left out."""
+        from wsltool.nets.map_grid import usable_scales
+
+        used = usable_scales(self.model, self.params["scales"])
+        left_out = [f"{scale:g}" for scale in self.params["scales"] if scale not in used]
+        if left_out:
+            self.settings.report.warn(
+                f"--scales {', '.join(left_out)}: the input is smaller than the window of "
+                f"{self.model.arch}. Left out."
+            )
+        return used
 
     def _fingerprint(self) -> str:
         """Return the digest of the weights, with the preprocessing where code decides it."""

@@ -247,10 +247,12 @@ def torch_settings(options: TorchOptions, batch_size: int = 32) -> TorchSettings
     check_range("--batch-size", size, 1, 1 << 20, whole=True)
     workers = options.get("workers")
     check_range("--workers", workers or 0, 0, 1024, whole=True)
-    from wsltool.nets.compute import parse_device
+    from wsltool.nets.compute import parse_device, reuse_memory
     from wsltool.nets.loading import default_workers
 
     device = parse_device(options.get("device", "auto"))
     if workers is None:
         workers = default_workers(device)
+    if device.type == "cpu":
+        reuse_memory()
     return TorchSettings(device, size, workers, cast("Precision", precision))
