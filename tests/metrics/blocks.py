@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsltool.metrics.records import Peaks, Predictions, Truth
+from wsltool.metrics.average_precision import area_ap
+from wsltool.metrics.peak_distance import PeakPairs
+from wsltool.metrics.records import ClassScores, Peaks, Predictions, Truth
 
 
 def truth(*images, num_classes=4, size_wh=(100, 80)):
@@ -62,20 +64,26 @@ def predictions(*images, num_slots=5):
 
 
 def peaks(*images, num_slots=3):
-    """Make peaks of images: each a list of ``(class, (x, y))`` or None."""
+    """Make peaks of images: each a list of ``(class, (x, y))`` and perhaps a value, or None.
+
+    The class scores are 0, −1, −2, …; the value is 1 if left out.
+    """
     has = np.array([image is not None for image in images], bool)
     map_class_NS = np.full((len(images), num_slots), -1, np.int32)
     map_score_NS = np.full((len(images), num_slots), -np.inf, np.float32)
     peak_xy_NS2 = np.full((len(images), num_slots, 2), np.nan)
+    peak_value_NS = np.full((len(images), num_slots), np.nan)
     for n, image in enumerate(images):
-        for slot, (class_, point) in enumerate(image or []):
+        for slot, (class_, point, *value) in enumerate(image or []):
             map_class_NS[n, slot], map_score_NS[n, slot] = class_, -slot
             peak_xy_NS2[n, slot] = point
+            peak_value_NS[n, slot] = value[0] if value else 1
     return Peaks(
         has_prediction_N=has,
         map_class_NS=map_class_NS,
         map_score_NS=map_score_NS,
         peak_xy_NS2=peak_xy_NS2,
+        peak_value_NS=peak_value_NS,
     )
 
 
@@ -155,4 +163,29 @@ def random_peaks(rng, true, *, num_slots=3):
         map_class_NS=np.where(has_N[:, None], map_class_NS, -1).astype(np.int32),
         map_score_NS=-np.sort(-rng.random((num_images, num_slots))).astype(np.float32),
         peak_xy_NS2=rng.integers(0, 40, (num_images, num_slots, 2)) + 0.5,
+        peak_value_NS=rng.integers(0, 7, (num_images, num_slots)).astype(np.float64),
     )
+
+
+def random_class_scores(rng, true, *, num_levels=7):
+    """Return class scores with many equals, of which some images have none."""
+    shape = true.label_NK.shape
+    return ClassScores(
+        has_prediction_N=rng.random(len(true)) < 0.9,
+        class_score_NK=rng.integers(0, num_levels, shape).astype(np.float32),
+    )
+
+
+def random_peak_pairs(rng, true):
+    """Return peaks of two stores."""
+    return PeakPairs(random_peaks(rng, true), random_peaks(rng, true))
+
+
+def exact_ap(heat, mask):
+    """The exact AP of pixels in per cent: one point of the curve for each heat that occurs."""
+    heat, mask = np.asarray(heat, float).ravel(), np.asarray(mask).ravel()
+    heat, mask = np.maximum(heat, 0)[mask != 255], mask[mask != 255]
+    order = np.argsort(-heat)
+    true = np.cumsum(mask[order] == 1)
+    last = np.append(np.flatnonzero(np.diff(heat[order])), len(heat) - 1)
+    return 100 * area_ap(true[last] / (last + 1), true[last] / true[-1])

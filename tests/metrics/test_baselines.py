@@ -61,7 +61,7 @@ def test_centre_peaks():
     assert result.value == 50
 
 
-@pytest.mark.parametrize("name", [name for name in PROTOCOLS if PROTOCOLS[name].reads == "boxes"])
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if PROTOCOLS[name].record == "boxes"])
 def test_every_protocol_of_boxes_takes_them(name):
     protocol, rng = PROTOCOLS[name], np.random.default_rng(0)
     true = random_truth(rng, 30, 5, one_label="voc" not in name)
@@ -93,7 +93,11 @@ def test_fit_on_boxes_of_known_size():
 
     def evaluate(fraction):
         found = centred_boxes(predicted, true.size_wh_N2, fraction)
-        return protocol.with_iou(0.95).result(protocol.with_iou(0.95).count(found, true)).value
+        return (
+            protocol.with_options(iou=0.95)
+            .result(protocol.with_options(iou=0.95).count(found, true))
+            .value
+        )
 
     fit = fit_centred(evaluate)
     assert (fit.fraction, fit.value) == (0.7, 100)

@@ -44,9 +44,9 @@ def test_iou_of_exactly_half_is_right(box, error):
 
 def test_iou_threshold_can_be_chosen():
     predicted, true = predictions(([2], [(2, HALF)])), truth([(2, GOOD)])
-    assert _score(TOP1.with_iou(0.51), predicted, true).value == 100
-    assert _score(GT_KNOWN.with_iou(0.51), predicted, true).value == 0
-    assert _score(GT_KNOWN.with_iou(0.3), predicted, true).parameters == {"iou": 0.3}
+    assert _score(TOP1.with_options(iou=0.51), predicted, true).value == 100
+    assert _score(GT_KNOWN.with_options(iou=0.51), predicted, true).value == 0
+    assert _score(GT_KNOWN.with_options(iou=0.3), predicted, true).parameters == {"iou": 0.3}
 
 
 def test_right_box_of_the_wrong_class_is_wrong():

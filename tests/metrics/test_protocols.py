@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -13,20 +14,46 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsltool.errors import ProtocolError, UsageError
+from wsltool.metrics.peak_distance import PeakPairs
 from wsltool.metrics.protocols import PROTOCOLS, find_protocol, sum_counts
 from wsltool.metrics.result import percent
 
-from .blocks import predictions, random_peaks, random_predictions, random_truth, truth
+from .blocks import (
+    predictions,
+    random_class_scores,
+    random_peak_pairs,
+    random_peaks,
+    random_predictions,
+    random_truth,
+    truth,
+)
 
-NAMES = sorted(PROTOCOLS)
+# Pixels of pairs are no arrays of images; their laws stand in test_saliency_ap.
+NAMES = sorted(name for name in PROTOCOLS if PROTOCOLS[name].record != "saliency")
+PARAMETERS = {
+    "peak-in-box": {},
+    "cls-map": {},
+    "peak-distance": {},
+    "point": {
+        "tolerance": 18,
+        "metric": "chebyshev",
+        "confidence": "map",
+        "misses": "fp",
+    },
+}
+MAKE = {
+    "boxes": random_predictions,
+    "peaks": random_peaks,
+    "class-scores": random_class_scores,
+    "peak-pairs": random_peak_pairs,
+}
 
 
 def _random_block(name, seed, num_images=24, num_classes=6):
     protocol, rng = PROTOCOLS[name], np.random.default_rng(seed)
     one_label = name.startswith("ilsvrc") or name == "gt-known"
     true = random_truth(rng, num_images, num_classes, one_label=one_label)
-    make = random_predictions if protocol.reads == "boxes" else random_peaks
-    return protocol, make(rng, true), true
+    return protocol, MAKE[protocol.record](rng, true), true
 
 
 def _text(protocol, counts):
@@ -34,7 +61,19 @@ def _text(protocol, counts):
 
 
 def _copy(record):
-    return {f.name: getattr(record, f.name).copy() for f in dataclasses.fields(record)}
+    values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    return {
+        name: _copy(value) if dataclasses.is_dataclass(value) else value.copy()
+        for name, value in values.items()
+    }
+
+
+def _scaled(record, scale):
+    """Make another record whose boxes or points are so many times as large."""
+    if isinstance(record, PeakPairs):
+        return PeakPairs(_scaled(record.one, scale), _scaled(record.other, scale))
+    fields = [f.name for f in dataclasses.fields(record) if "_xy" in f.name]
+    return dataclasses.replace(record, **{one: getattr(record, one) * scale for one in fields})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -56,12 +95,14 @@ def test_any_division_into_blocks_in_any_order_counts_the_same(name, seed, num_b
 @pytest.mark.parametrize("scale", [0.25, 8])
 def test_scale_of_the_image_makes_no_difference(name, scale):
     protocol, predicted, true = _random_block(name, 4)
-    field = "box_xyxy_B4" if protocol.reads == "boxes" else "peak_xy_NS2"
-    larger = dataclasses.replace(predicted, **{field: getattr(predicted, field) * scale})
-    larger_true = dataclasses.replace(true, box_xyxy_B4=true.box_xyxy_B4 * scale)
-    assert _text(protocol, protocol.count(larger, larger_true)) == _text(
-        protocol, protocol.count(predicted, true)
-    )
+    larger = protocol
+    if "tolerance" in protocol.options:
+        larger = protocol.with_options(tolerance=protocol.tolerance * scale)
+    found = larger.result(larger.count(_scaled(predicted, scale), _scaled(true, scale)))
+    plain = protocol.result(protocol.count(predicted, true))
+    in_px = scale if protocol.unit == "px" else 1
+    assert found.value == pytest.approx(plain.value * in_px, rel=1e-15)
+    assert [row.counts for row in found.per_class] == [row.counts for row in plain.per_class]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,8 +114,10 @@ def test_float32_boxes_and_uint8_flags_are_read_too(name):
         box_difficult_B=true.box_difficult_B.astype(np.uint8),
         excluded_N=true.excluded_N.astype(np.uint8),
     )
-    flags = predicted.has_prediction_N.astype(np.uint8)
-    counts = protocol.count(dataclasses.replace(predicted, has_prediction_N=flags), other)
+    if not isinstance(predicted, PeakPairs):
+        flags = predicted.has_prediction_N.astype(np.uint8)
+        predicted = dataclasses.replace(predicted, has_prediction_N=flags)
+    counts = protocol.count(predicted, other)
     assert _text(protocol, counts) == _text(protocol, protocol.count(predicted, true))
 
 
@@ -83,9 +126,8 @@ def test_inputs_stay_as_they_are(name):
     protocol, predicted, true = _random_block(name, 6)
     before = _copy(predicted), _copy(true)
     protocol.result(protocol.count(predicted, true))
-    for record, copies in zip((predicted, true), before, strict=True):
-        for field, copy in copies.items():
-            np.testing.assert_array_equal(getattr(record, field), copy)
+    for record, copy in zip((predicted, true), before, strict=True):
+        np.testing.assert_equal(_copy(record), copy)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,9 +135,9 @@ def test_result_tells_what_it_is(name):
     protocol, predicted, true = _random_block(name, 7)
     result = protocol.result(protocol.count(predicted, true))
     assert result.protocol == protocol.name == name
-    assert result.unit == protocol.unit == "%"
+    assert result.unit == protocol.unit == ("px" if name == "peak-distance" else "%")
     assert result.higher_is_better == protocol.higher_is_better
-    assert result.parameters == ({"iou": 0.5} if protocol.compares_boxes else {})
+    assert result.parameters == PARAMETERS.get(name, {"iou": 0.5})
     assert 0 <= result.value <= 100
     assert [row.class_index for row in result.per_class] == list(range(6))
     assert protocol.summary
@@ -106,6 +148,7 @@ def test_classes_are_ranked_where_the_truth_must_not_choose_them():
     assert [name for name in NAMES if PROTOCOLS[name].ranks_classes] == [
         "ilsvrc-top1",
         "ilsvrc-top5",
+        "point",
         "voc-ap",
         "voc07-ap",
     ]
@@ -113,7 +156,14 @@ def test_classes_are_ranked_where_the_truth_must_not_choose_them():
         "ilsvrc-top1": 1,
         "ilsvrc-top5": 5,
     }
-    assert [name for name in NAMES if PROTOCOLS[name].reads == "maps"] == ["peak-in-box"]
+    assert {name for name in PROTOCOLS if "maps" in PROTOCOLS[name].reads} == {
+        "peak-in-box",
+        "cls-map",
+        "point",
+        "saliency-ap",
+        "peak-distance",
+    }
+    assert PROTOCOLS["point"].reads == ("maps", "boxes")
 
 
 def test_registry_loads_no_numpy():
@@ -122,28 +172,118 @@ def test_registry_loads_no_numpy():
         "sys.exit('numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, f"{len(NAMES)}\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{len(PROTOCOLS)}\n"), done.stderr
 
 
 def test_unknown_name():
     with pytest.raises(UsageError, match=r'"voc_ap" is not known; .* Did you mean "voc-ap"\?'):
         find_protocol("voc_ap")
     with pytest.raises(
-        UsageError, match=r'"zzz" is not known; expected one of ilsvrc-top1, .*box\.$'
+        UsageError, match=r'"zzz" is not known; expected one of ilsvrc-top1, .*distance\.$'
     ):
         find_protocol("zzz")
     assert find_protocol("voc-ap") is PROTOCOLS["voc-ap"]
 
 
-def test_iou_of_a_protocol():
-    for iou in (0, -0.5, 1.5, float("nan")):
-        with pytest.raises(UsageError, match=rf"--iou must be in \(0, 1\], got {iou:g}\."):
-            PROTOCOLS["voc-ap"].with_iou(iou)
-    with pytest.raises(
-        UsageError, match=r"--iou 0\.3 has no meaning for peak-in-box\. Leave it out."
-    ):
-        PROTOCOLS["peak-in-box"].with_iou(0.3)
-    assert PROTOCOLS["voc-ap"].iou == 0.5
+@pytest.mark.parametrize(
+    ("name", "options", "line"),
+    [
+        ("voc-ap", {"iou": 0}, "--iou must be in (0, 1], got 0."),
+        ("voc-ap", {"iou": -0.5}, "--iou must be in (0, 1], got -0.5."),
+        ("voc-ap", {"iou": 1.5}, "--iou must be in (0, 1], got 1.5."),
+        ("voc-ap", {"iou": float("nan")}, "--iou must be in (0, 1], got nan."),
+        ("point", {"tolerance": -1}, "--tolerance must be at least 0 pixels, got -1."),
+        ("point", {"tolerance": float("nan")}, "--tolerance must be at least 0 pixels, got nan."),
+        ("point", {"tolerance": float("inf")}, "--tolerance must be at least 0 pixels, got inf."),
+        ("point", {"metric": "l1"}, '--metric must be chebyshev or euclidean, got "l1".'),
+        ("point", {"confidence": "max"}, '--confidence must be map or cls, got "max".'),
+        ("point", {"misses": "tp"}, '--misses must be fp or fn, got "tp".'),
+        ("saliency-ap", {"pairs": "all"}, '--pairs must be pooled or per-pair, got "all".'),
+        (
+            "cls-map",
+            {"classes": ("cat", "")},
+            '--classes must be names with commas between, got "cat,".',
+        ),
+        ("cls-map", {"classes": ()}, '--classes must be names with commas between, got "".'),
+        ("peak-in-box", {"iou": 0.3}, "--iou 0.3 has no meaning for peak-in-box. Leave it out."),
+        ("voc-ap", {"tolerance": 3}, "--tolerance 3 has no meaning for voc-ap. Leave it out."),
+        (
+            "gt-known",
+            {"classes": ("cat", "dog")},
+            "--classes cat,dog has no meaning for gt-known. Leave it out.",
+        ),
+        ("point", {"other": "m.zarr"}, "--other m.zarr has no meaning for point. Leave it out."),
+        (
+            "cls-map",
+            {"pairs": "pooled"},
+            "--pairs pooled has no meaning for cls-map. Leave it out.",
+        ),
+    ],
+)
+def test_options_that_are_refused(name, options, line):
+    with pytest.raises(UsageError, match=f"^{re.escape(line)}$"):
+        PROTOCOLS[name].with_options(**options)
+
+
+def test_options_of_a_protocol():
+    point = PROTOCOLS["point"].with_options(tolerance=0, misses="fn", metric=None)
+    assert (point.tolerance, point.misses, point.metric) == (0, "fn", "chebyshev")
+    assert point.parameters == PARAMETERS["point"] | {"tolerance": 0, "misses": "fn"}
+    assert PROTOCOLS["point"].tolerance == 18
+
+
+class TestClasses:
+    """The value over some classes only."""
+
+    NAMES = ("cat", "dog", "cow", "hen", "pig", "owl")
+    IDS = ("n0", "n1", "n2", "n3", "n4", "n5")
+
+    def chosen(self, name, *classes):
+        return PROTOCOLS[name].with_options(classes=classes).with_classes(self.NAMES, self.IDS)
+
+    def test_names_and_ids_in_their_own_order_and_once(self):
+        one = self.chosen("cls-map", "owl", "n1", "dog")
+        assert one.class_index == (5, 1)
+        assert one.parameters == {"classes": ["owl", "n1", "dog"]}
+        assert PROTOCOLS["cls-map"].with_classes(self.NAMES, self.IDS).chosen == slice(None)
+
+    def test_unknown_class(self):
+        line = (
+            '--classes: "cats" is none of the 6 classes (cat, dog, cow, hen, pig, …). Did you '
+            'mean "cat"? Give names or ids with commas between.'
+        )
+        with pytest.raises(UsageError, match=f"^{re.escape(line)}$"):
+            self.chosen("cls-map", "dog", "cats")
+
+    @pytest.mark.parametrize("name", ["voc-ap", "voc07-ap", "cls-map", "point"])
+    def test_mean_over_the_named_ones(self, name):
+        protocol, predicted, true = _random_block(name, 8)
+        whole = protocol.result(protocol.count(predicted, true))
+        one = self.chosen(name, "cow", "dog")
+        some = one.result(one.count(predicted, true))
+        assert some.value == pytest.approx(
+            (whole.per_class[1].value + whole.per_class[2].value) / 2
+        )
+        assert [row.value for row in some.per_class] == [row.value for row in whole.per_class]
+        assert some.extra["num_classes"] == 2
+
+    @pytest.mark.parametrize("name", ["peak-in-box", "peak-distance"])
+    def test_pairs_of_the_named_ones(self, name):
+        protocol, predicted, true = _random_block(name, 9, 100)
+        whole = protocol.result(protocol.count(predicted, true))
+        one = self.chosen(name, "cow")
+        some = one.result(one.count(predicted, true))
+        assert some.value == whole.per_class[2].value
+        assert some.extra["num_pairs"] == whole.per_class[2].counts["num_pairs"]
+
+    def test_none_of_them_has_anything_to_score(self):
+        true = truth([(1, [0, 0, 10, 10])], num_classes=6)
+        one = self.chosen("voc-ap", "owl")
+        result = one.result(one.count(predictions(([1], [(1, [0, 0, 10, 10])])), true))
+        assert np.isnan(result.value)
+        assert result.warnings == (
+            "1 classes have no object to find and are left out of the mean.",
+        )
 
 
 def test_no_blocks():

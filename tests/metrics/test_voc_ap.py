@@ -13,7 +13,7 @@ from wsltool.metrics.average_precision import (
     precision_recall,
 )
 from wsltool.metrics.protocols import PROTOCOLS, sum_counts
-from wsltool.metrics.voc_ap import FALSE, NEITHER, TRUE, ranked
+from wsltool.metrics.ranking import FALSE, NEITHER, TRUE, ranked
 
 from .blocks import predictions, truth
 
@@ -47,8 +47,8 @@ class TestOutcomes:
 
     def test_threshold_can_be_chosen(self):
         predicted, true = predictions(([1], [(1, HALF, 1)])), truth([(1, A)])
-        assert _result(predicted, true, VOC.with_iou(0.5)).value == 100
-        assert _result(predicted, true, VOC.with_iou(0.51)).value == 0
+        assert _result(predicted, true, VOC.with_options(iou=0.5)).value == 100
+        assert _result(predicted, true, VOC.with_options(iou=0.51)).value == 0
 
     def test_second_detection_of_an_object_is_false(self):
         assert _outcomes([(A, 0.9), (A, 0.8)], (A,)) == [TRUE, FALSE]
@@ -187,7 +187,7 @@ class TestResult:
         predicted = predictions(([1], [(1, FAR, 0.5)]), ([1], [(1, A, 0.5)]))
         blocks = [VOC.count(predicted.take(n), true.take(n)) for n in np.array([[0], [1]])]
         for parts in (blocks, blocks[::-1]):
-            _, (score, outcome) = ranked(sum_counts(parts))
+            _, (score, outcome) = ranked(sum_counts(parts).parts, 2)
             assert score.tolist() == [0.5, 0.5]
             assert outcome.tolist() == [FALSE, TRUE]
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from PIL import Image
 
 from wsltool.stages.score import score
 
-from .making import write_boxes, write_images, write_maps
+from .making import arrays, write_boxes, write_images, write_maps, write_store
 
 CLASSES = ["cat", "dog", "cow", "hen", "pig", "owl"]
 WHOLE = (0, 0, 20, 10)
@@ -29,6 +30,15 @@ PEAKS = {
     "c": [(0, 3), (1, 0)],
     "d": [(0, 3)],  # no map of the dog that is there
     "e": [(2, 19)],
+}
+
+# Cat: a right, value 5; b misses by 9 px, value 3; c absent, value 4.
+POINTS = {
+    "a": [(0, 1.0, 2, 5.0)],
+    "b": [(0, 3.0, 19, 3.0)],
+    "c": [(0, 2.0, 2, 4.0), (1, 1.0, 0, 1.0)],
+    "d": [(1, 1.0, 9, 1.0)],
+    "e": [(2, 1.0, 9, 1.0)],
 }
 
 
@@ -71,3 +81,50 @@ def peaked(images, tmp_path, peaks, **options):
         named = zip(slots, maps, strict=True)
         cells[name] = (None, [(k, float(-k), one) for (k, _), one in named])
     return write_maps(tmp_path / "m.zarr", images, cells, **options)
+
+
+def write_mask(path, label_HW):
+    """Write an indexed PNG whose colours say nothing of the indices."""
+    path.parent.mkdir(exist_ok=True)
+    picture = Image.fromarray(np.asarray(label_HW, np.uint8)).convert("P")
+    picture.putdata(np.asarray(label_HW, np.uint8).ravel().tolist())
+    picture.putpalette([255 - index for index in range(256) for _ in "rgb"])
+    picture.save(path)
+
+
+def with_masks(images, masks):
+    """Write another images store beside `images`, with masks.
+
+    `masks` is a dict: id to a list of (mask_class, label_HW), which are written, too.
+    """
+    values = arrays(images)
+    values["box_start"] = np.diff(values["box_start"])
+    found = [masks.get(name, []) for name in values["image_id"].tolist()]
+    names = {}
+    for name, files in masks.items():
+        names[name] = [f"masks/{name}-{n}.png" for n in range(len(files))]
+        for place, (_, label_HW) in zip(names[name], files, strict=True):
+            write_mask(images.parent / place, label_HW)
+    values["mask_start"] = [len(files) for files in found]
+    values["mask_path"] = [
+        place for name in values["image_id"].tolist() for place in names.get(name, [])
+    ]
+    values["mask_class"] = np.array([kind for files in found for kind, _ in files], np.int32)
+    return write_store(images.with_name("masked.zarr"), "images", values, root=".")
+
+
+def mapped(images, slots, *, name="m.zarr", **options):
+    """Maps of 10 x 20 cells: for each image (class, class score, column, value of the peak)."""
+    cells = {}
+    for image, listed in slots.items():
+        maps = [np.zeros((10, 20)) for _ in listed]
+        for one, (_, _, col, value) in zip(maps, listed, strict=True):
+            one[3, col] = value
+        named = zip(listed, maps, strict=True)
+        cells[image] = (None, [(k, score, one) for (k, score, _, _), one in named])
+    return write_maps(images.parent / name, images, cells, **options)
+
+
+def values(found):
+    """Return the value of each class by its name."""
+    return {row["class_name"]: row["value"] for row in found["per_class"]}

@@ -126,7 +126,7 @@ def test_peak_in_box(images, tmp_path):
     ears = Ears()
     peak = result(maps, "peak-in-box", report=ears)
     assert peak["value"] == pytest.approx(40)
-    assert peak["baselines"] == [{"name": "image centre", "value": 0}]
+    assert peak["baselines"] == [{"name": "image centre", "value": 0, "difference": 40}]
     assert peak["extra"]["num_without_map"] == 1
     assert ears.warnings == ["peak-in-box: 1 classes in images have no map and count as missed."]
 

@@ -88,14 +88,17 @@ def _score_parts(result: dict[str, Any]) -> list[Any]:
     from rich.table import Table
 
     unit = result["unit"]
-    better = "higher is better" if result["higher_is_better"] else "error, lower is better"
-    settings = "".join(f", {name} {value:g}" for name, value in result["parameters"].items())
+    words = {True: "higher is better", False: "error, lower is better", None: "a distance"}
+    settings = "".join(f", {name} {_setting(one)}" for name, one in result["parameters"].items())
+    about = words[result["higher_is_better"]] + settings
     head = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    head.add_row(result["protocol"], f"{_number(result['value'])} {unit}", f"{better}{settings}")
+    head.add_row(result["protocol"], f"{_number(result['value'])} {unit}", about)
     for baseline in result["baselines"]:
         said = "baseline"
         if "fraction" in baseline:
             said += f", fraction {baseline['fraction']:g} fitted on {baseline['fitted_on']}"
+        if baseline.get("difference") is not None:
+            said += f", the result is {baseline['difference']:+.1f} from it"
         head.add_row(baseline["name"], f"{_number(baseline['value'])} {unit}", said)
     images = result["images"]
     head.add_row("images", str(images["scored"]), _image_words(images))
@@ -112,6 +115,12 @@ def _score_parts(result: dict[str, Any]) -> list[Any]:
     for row in rows:
         table.add_row(row["class_name"], _number(row["value"]), *[str(row[c]) for c in counts])
     return [head, "", table]
+
+
+def _setting(value: float | str | list[str]) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 def _image_words(images: dict[str, Any]) -> str:

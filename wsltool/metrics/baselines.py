@@ -14,13 +14,16 @@ import numpy.typing as npt
 
 from wsltool.errors import ProtocolError, UsageError
 from wsltool.metrics.records import Peaks, Predictions
+from wsltool.metrics.saliency_ap import SaliencyPair, SaliencyPairs
 
 __all__ = [
     "CENTRED_FRACTIONS",
     "CentredFit",
+    "centre_heat",
     "centre_peaks",
     "centred_boxes",
     "fit_centred",
+    "flat_heat",
     "whole_boxes",
 ]
 
@@ -101,6 +104,36 @@ def centre_peaks(peaks: Peaks, size_wh_N2: npt.NDArray[Any]) -> Peaks:
     center_N2 = np.asarray(size_wh_N2, dtype=np.float64) / 2
     peak_xy_NS2 = np.repeat(center_N2[:, None], peaks.map_class_NS.shape[1], axis=1)
     return replace(peaks, peak_xy_NS2=peak_xy_NS2)
+
+
+def flat_heat(predicted: SaliencyPairs) -> SaliencyPairs:
+    """Return pairs whose every pixel has the same heat, those without a map left without."""
+    return _with_heat(predicted, lambda height, width: np.ones((height, width)))
+
+
+def centre_heat(predicted: SaliencyPairs) -> SaliencyPairs:
+    """Return pairs whose heat falls evenly from the centre of the image to its corners.
+
+    ``1 - hypot(u, v) / sqrt(2)``, where u and v go from −1 to 1 between opposite edges, at the
+    centres of pixels. Pairs without a map are left without.
+    """
+    return _with_heat(predicted, _cone)
+
+
+def _cone(height: int, width: int) -> npt.NDArray[np.float64]:
+    v_H, u_W = ((np.arange(num) + 0.5) / num * 2 - 1 for num in (height, width))
+    heat_HW: npt.NDArray[np.float64] = 1 - np.hypot(v_H[:, None], u_W) / np.sqrt(2)
+    return heat_HW
+
+
+def _with_heat(
+    predicted: SaliencyPairs, make: Callable[[int, int], npt.NDArray[np.float64]]
+) -> SaliencyPairs:
+    def changed(pair: SaliencyPair) -> SaliencyPair:
+        height, width = pair.mask_HW.shape
+        return replace(pair, heat_HW=None if pair.heat_HW is None else make(height, width))
+
+    return SaliencyPairs(tuple(changed(pair) for pair in predicted.pairs))
 
 
 def fit_centred(

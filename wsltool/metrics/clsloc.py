@@ -115,7 +115,7 @@ def result(protocol: ScoreProtocol, counts: ClsLocCounts) -> Result:
         value=float(loc_error_R[rank]),
         unit=protocol.unit,
         higher_is_better=protocol.higher_is_better,
-        parameters={"iou": protocol.iou},
+        parameters=protocol.parameters,
         per_class=tuple(
             ClassRow(index, float(error), _class_counts(counts, rank, index))
             for index, error in enumerate(error_K)

@@ -100,7 +100,7 @@ def result(protocol: ScoreProtocol, counts: GtKnownCounts) -> Result:
         value=float(percent(counts.num_hits_K.sum(), counts.num_images_K.sum())),
         unit=protocol.unit,
         higher_is_better=protocol.higher_is_better,
-        parameters={"iou": protocol.iou},
+        parameters=protocol.parameters,
         per_class=tuple(
             ClassRow(
                 index,

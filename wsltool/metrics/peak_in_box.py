@@ -21,12 +21,18 @@ import numpy.typing as npt
 
 from wsltool.metrics.matching import join, key_of, lacks_true_box, truth_keys
 from wsltool.metrics.records import Peaks, Truth, check_peaks
-from wsltool.metrics.result import ClassRow, Result, percent
+from wsltool.metrics.result import ClassRow, Result, class_mean, percent
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
 __all__ = ["PeakCounts", "count", "result"]
+
+_LACKING = {
+    "num_without_true_box": "classes in images have no true box",
+    "num_without_prediction": "classes in images have no prediction",
+    "num_without_map": "classes in images have no map",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +45,7 @@ class PeakCounts:
         Of each class; excluded images are left out.
     num_excluded : int
         Images that are left out.
-    num_without_true_box, num_without_prediction, num_without_map : int
+    num_without_true_box_K, num_without_prediction_K, num_without_map_K : arrays of int64
         Pairs that could not be right: the truth has no box of the class, nothing was predicted
         for the image, or something, but not for the class.
     """
@@ -47,18 +53,18 @@ class PeakCounts:
     num_pairs_K: npt.NDArray[np.int64]
     num_hits_K: npt.NDArray[np.int64]
     num_excluded: int
-    num_without_true_box: int
-    num_without_prediction: int
-    num_without_map: int
+    num_without_true_box_K: npt.NDArray[np.int64]
+    num_without_prediction_K: npt.NDArray[np.int64]
+    num_without_map_K: npt.NDArray[np.int64]
 
     def __add__(self, other: PeakCounts) -> PeakCounts:
         return PeakCounts(
             self.num_pairs_K + other.num_pairs_K,
             self.num_hits_K + other.num_hits_K,
             self.num_excluded + other.num_excluded,
-            self.num_without_true_box + other.num_without_true_box,
-            self.num_without_prediction + other.num_without_prediction,
-            self.num_without_map + other.num_without_map,
+            self.num_without_true_box_K + other.num_without_true_box_K,
+            self.num_without_prediction_K + other.num_without_prediction_K,
+            self.num_without_map_K + other.num_without_map_K,
         )
 
 
@@ -80,24 +86,29 @@ def count(_protocol: ScoreProtocol, predicted: Peaks, truth: Truth) -> PeakCount
     inside_M = _inside(peak_xy_M2, image_M, class_M, truth)
     predicted_Q = np.asarray(predicted.has_prediction_N, dtype=bool)[image_Q]
     return PeakCounts(
-        np.bincount(class_Q, minlength=truth.num_classes),
-        np.bincount(class_M[inside_M], minlength=truth.num_classes),
+        _tally(class_Q, truth),
+        _tally(class_M[inside_M], truth),
         int((~counted_N).sum()),
-        int(lacks_true_box(image_Q, class_Q, truth).sum()),
-        int((~predicted_Q).sum()),
-        int((predicted_Q & ~mapped_Q).sum()),
+        _tally(class_Q[lacks_true_box(image_Q, class_Q, truth)], truth),
+        _tally(class_Q[~predicted_Q], truth),
+        _tally(class_Q[predicted_Q & ~mapped_Q], truth),
     )
 
 
 def result(protocol: ScoreProtocol, counts: PeakCounts) -> Result:
     """Return the share of pairs whose map peaks in a true box, in per cent."""
     value_K = percent(counts.num_hits_K, counts.num_pairs_K)
-    scored_K = counts.num_pairs_K > 0
+    num = {
+        name: int(getattr(counts, f"{name}_K")[protocol.chosen].sum())
+        for name in ("num_pairs", "num_hits", *_LACKING)
+    }
+    mean, num_classes = class_mean(value_K, protocol.chosen)
     return Result(
         protocol=protocol.name,
-        value=float(percent(counts.num_hits_K.sum(), counts.num_pairs_K.sum())),
+        value=float(percent(num["num_hits"], num["num_pairs"])),
         unit=protocol.unit,
         higher_is_better=protocol.higher_is_better,
+        parameters=protocol.parameters,
         per_class=tuple(
             ClassRow(
                 index,
@@ -110,17 +121,21 @@ def result(protocol: ScoreProtocol, counts: PeakCounts) -> Result:
             for index, value in enumerate(value_K)
         ),
         extra={
-            "class_mean": float(value_K[scored_K].mean()) if scored_K.any() else float("nan"),
-            "num_classes": int(scored_K.sum()),
-            "num_pairs": int(counts.num_pairs_K.sum()),
-            "num_hits": int(counts.num_hits_K.sum()),
+            "class_mean": mean,
+            "num_classes": num_classes["num_classes"],
             "num_excluded": counts.num_excluded,
-            "num_without_true_box": counts.num_without_true_box,
-            "num_without_prediction": counts.num_without_prediction,
-            "num_without_map": counts.num_without_map,
+            **num,
         },
-        warnings=tuple(_warnings(counts)),
+        warnings=tuple(
+            f"{num[name]} {what} and count as missed."
+            for name, what in _LACKING.items()
+            if num[name]
+        ),
     )
+
+
+def _tally(class_Q: npt.NDArray[np.intp], truth: Truth) -> npt.NDArray[np.int64]:
+    return np.bincount(class_Q, minlength=truth.num_classes)
 
 
 def _inside(
@@ -136,12 +151,3 @@ def _inside(
     inside_M = np.zeros(len(image_M), dtype=bool)
     inside_M[query_P[inside_P]] = True
     return inside_M
-
-
-def _warnings(counts: PeakCounts) -> list[str]:
-    cases = (
-        (counts.num_without_true_box, "classes in images have no true box"),
-        (counts.num_without_prediction, "classes in images have no prediction"),
-        (counts.num_without_map, "classes in images have no map"),
-    )
-    return [f"{number} {what} and count as missed." for number, what in cases if number]

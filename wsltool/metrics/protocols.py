@@ -17,16 +17,20 @@ A module of protocols has ``count(protocol, predicted, truth)`` and
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, cast
 
 from wsltool.errors import ProtocolError, UsageError
 
 if TYPE_CHECKING:
-    from wsltool.metrics.records import Peaks, Predictions, Truth
+    from wsltool.metrics.peak_distance import PeakPairs
+    from wsltool.metrics.records import ClassScores, Peaks, Predictions, Truth
     from wsltool.metrics.result import Result
+    from wsltool.metrics.saliency_ap import SaliencyPairs
+
+    Predicted: TypeAlias = Predictions | Peaks | ClassScores | SaliencyPairs | PeakPairs
 
 __all__ = ["PROTOCOLS", "Counts", "ScoreProtocol", "find_protocol", "sum_counts"]
 
@@ -47,51 +51,123 @@ class ScoreProtocol:
     ----------
     name, summary : str
         Its name on the command line, and one line about it.
-    reads : "boxes" or "maps"
-        Whether it counts `Predictions` (of a boxes store) or `Peaks` (of a maps store).
+    module : str
+        Of this package, with ``count`` and ``result``.
+    reads : tuple of "boxes" and "maps"
+        The kinds of stores that it reads, the usual one first.
+    record : str
+        What it counts: ``boxes`` (`Predictions`), ``peaks`` (`Peaks`), ``class-scores``
+        (`ClassScores`), ``saliency`` (`SaliencyPairs`) or ``peak-pairs`` (`PeakPairs`).
+    truth : "box", "label" or "mask"
+        What the truth must have.
     ranks_classes : bool
         Whether it compares classes with each other. Such a protocol must refuse what was made
         only for the classes present, since the truth would have chosen them.
+    any_classes : bool
+        Whether it does not matter which classes have maps.
     rank_depth : int
         How many ranked classes an image must have, as far as there are classes; 0: any.
-    higher_is_better : bool
-        False for an error.
+    higher_is_better : bool or None
+        False for an error, None where neither is better as such.
     unit : str
         Of the value.
-    compares_boxes : bool
-        Whether `iou` has a meaning.
+    options : tuple of str
+        Which of the following it reads.
     iou : float
         The intersection over union from which a box is right (``>=``).
-    module : str
-        Of this package, with ``count`` and ``result``.
+    tolerance : float
+        How many pixels a point may lie from a true box and still be right (``<=``).
+    metric : "chebyshev" or "euclidean"
+        How that distance is taken.
+    confidence : "map" or "cls"
+        What ranks predictions: the map's value at the point, or the class score.
+    misses : "fp" or "fn"
+        Whether a point that misses a class that is present is a false positive.
+    pairs : "pooled" or "per-pair"
+        Whether pixels of all pairs make one curve, or each pair its own.
+    other : str
+        The store that is compared with; empty for none.
+    classes : tuple of str
+        Names (or ids) of the classes that the value is taken over; empty for all.
+    class_index : tuple of int
+        The same as indices, see `with_classes`.
     """
 
     name: str
     summary: str
-    reads: Literal["boxes", "maps"]
     module: str
+    reads: tuple[Literal["boxes", "maps"], ...] = ("boxes",)
+    record: Literal["boxes", "peaks", "class-scores", "saliency", "peak-pairs"] = "boxes"
+    truth: Literal["box", "label", "mask"] = "box"
     ranks_classes: bool = False
+    any_classes: bool = False
     rank_depth: int = 0
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
     unit: str = "%"
-    compares_boxes: bool = True
+    options: tuple[str, ...] = ("iou",)
     iou: float = 0.5
+    tolerance: float = 18.0
+    metric: str = "chebyshev"
+    confidence: str = "map"
+    misses: str = "fp"
+    pairs: str = "pooled"
+    other: str = ""
+    classes: tuple[str, ...] = ()
+    class_index: tuple[int, ...] = ()
 
-    def with_iou(self, iou: float) -> ScoreProtocol:
-        """Return the same protocol with another IoU threshold.
+    def with_options(self, **given: Any) -> ScoreProtocol:
+        """Return the same protocol with other options; None leaves one as it is.
 
         Raises
         ------
         UsageError
-            If `iou` is not in (0, 1], or the protocol compares no boxes.
+            If the protocol does not read an option, or its value is not one of the option's.
         """
-        if not self.compares_boxes:
-            raise UsageError(f"--iou {iou:g} has no meaning for {self.name}. Leave it out.")
-        if not 0 < iou <= 1:
-            raise UsageError(f"--iou must be in (0, 1], got {iou:g}.")
-        return replace(self, iou=iou)
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in given.items():
+            if name not in self.options:
+                said = ",".join(value) if isinstance(value, tuple) else value
+                raise UsageError(f"--{name} {said} has no meaning for {self.name}. Leave it out.")
+            _check_option(name, value)
+        return replace(self, **given)
 
-    def count(self, predicted: Predictions | Peaks, truth: Truth) -> Counts:
+    def with_classes(self, class_name: Sequence[str], class_id: Sequence[str]) -> ScoreProtocol:
+        """Return the same protocol, its `classes` looked up among the truth's.
+
+        Raises
+        ------
+        UsageError
+            If one is neither a name nor an id there; the message lists the closest one.
+        """
+        place = {one: index for index, one in enumerate(class_id)}
+        place |= {one: index for index, one in enumerate(class_name)}
+        for one in self.classes:
+            if one not in place:
+                close = difflib.get_close_matches(one, place, n=1)
+                hint = f' Did you mean "{close[0]}"?' if close else ""
+                few = ", ".join(list(class_name)[:5])
+                raise UsageError(
+                    f'--classes: "{one}" is none of the {len(class_name)} classes '
+                    f"({few}, …).{hint} Give names or ids with commas between."
+                )
+        return replace(self, class_index=tuple(dict.fromkeys(place[one] for one in self.classes)))
+
+    @property
+    def chosen(self) -> list[int] | slice:
+        """The classes that the value is taken over, as an index of arrays with a class axis."""
+        return list(self.class_index) if self.class_index else slice(None)
+
+    @property
+    def parameters(self) -> dict[str, float | str | list[str]]:
+        """The options that it reads, with their values; none for those not given."""
+        values = {name: getattr(self, name) for name in self.options}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if value not in ("", ())
+        }
+
+    def count(self, predicted: Predicted, truth: Truth) -> Counts:
         """Return the counts of a block of images.
 
         Raises
@@ -109,11 +185,30 @@ class ScoreProtocol:
         return import_module(f"wsltool.metrics.{self.module}")
 
 
+_WORDS = {
+    "metric": ("chebyshev", "euclidean"),
+    "confidence": ("map", "cls"),
+    "misses": ("fp", "fn"),
+    "pairs": ("pooled", "per-pair"),
+}
+
+
+def _check_option(name: str, value: Any) -> None:
+    """Refuse a value that is none of the option's."""
+    if name == "iou" and not 0 < value <= 1:
+        raise UsageError(f"--iou must be in (0, 1], got {value:g}.")
+    if name == "tolerance" and not 0 <= value < float("inf"):
+        raise UsageError(f"--tolerance must be at least 0 pixels, got {value:g}.")
+    if name in _WORDS and value not in _WORDS[name]:
+        raise UsageError(f'--{name} must be {" or ".join(_WORDS[name])}, got "{value}".')
+    if name == "classes" and not (value and all(value)):
+        raise UsageError(f'--classes must be names with commas between, got "{",".join(value)}".')
+
+
 def _ilsvrc(k: int) -> ScoreProtocol:
     return ScoreProtocol(
         name=f"ilsvrc-top{k}",
         summary=f"ILSVRC top-{k} localization error (devkit eval_clsloc.m)",
-        reads="boxes",
         module="clsloc",
         ranks_classes=True,
         rank_depth=k,
@@ -129,29 +224,69 @@ PROTOCOLS: dict[str, ScoreProtocol] = {
         ScoreProtocol(
             name="gt-known",
             summary="GT-known localization: the class is given, is its first box right?",
-            reads="boxes",
             module="gt_known",
         ),
         ScoreProtocol(
             name="voc-ap",
             summary="PASCAL VOC detection, mean AP, area under the curve (devkit 2010 and later)",
-            reads="boxes",
             module="voc_ap",
             ranks_classes=True,
+            options=("iou", "classes"),
         ),
         ScoreProtocol(
             name="voc07-ap",
             summary="PASCAL VOC detection, mean AP at eleven recalls (devkit 2007 to 2009)",
-            reads="boxes",
             module="voc07_ap",
             ranks_classes=True,
+            options=("iou", "classes"),
         ),
         ScoreProtocol(
             name="peak-in-box",
             summary="share of maps of present classes that peak inside a true box of the class",
-            reads="maps",
             module="peak_in_box",
-            compares_boxes=False,
+            reads=("maps",),
+            record="peaks",
+            options=("classes",),
+        ),
+        ScoreProtocol(
+            name="cls-map",
+            summary="PASCAL VOC classification, mean AP of the class scores",
+            module="cls_map",
+            reads=("maps",),
+            record="class-scores",
+            truth="label",
+            any_classes=True,
+            options=("classes",),
+        ),
+        ScoreProtocol(
+            name="point",
+            summary="point localization, mean AP of one point a class and image (18 px)",
+            module="point",
+            reads=("maps", "boxes"),
+            record="peaks",
+            ranks_classes=True,
+            options=("tolerance", "metric", "confidence", "misses", "classes"),
+        ),
+        ScoreProtocol(
+            name="saliency-ap",
+            summary="AP of pixels of maps of present classes against their masks",
+            module="saliency_ap",
+            reads=("maps",),
+            record="saliency",
+            truth="mask",
+            options=("pairs", "other", "classes"),
+        ),
+        ScoreProtocol(
+            name="peak-distance",
+            summary="pixels between the peaks of two stores' maps of present classes",
+            module="peak_distance",
+            reads=("maps",),
+            record="peak-pairs",
+            truth="label",
+            any_classes=True,
+            higher_is_better=None,
+            unit="px",
+            options=("other", "classes"),
         ),
     )
 }

@@ -2,7 +2,8 @@
 
 Ragged arrays stand behind offsets: the boxes of image n are
 ``box_xyxy_B4[box_start[n]:box_start[n + 1]]``. Boxes are half-open, in pixels. Nothing is
-checked when a record is made; `check_predictions` and `check_peaks` do it when it is counted.
+checked when a record is made; `check_predictions`, `check_peaks` and `check_class_scores` do it
+when it is counted.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import numpy.typing as npt
 from wsltool.errors import ProtocolError
 
 __all__ = [
+    "ClassScores",
     "Peaks",
     "Predictions",
     "Truth",
+    "check_class_scores",
     "check_peaks",
     "check_predictions",
     "image_of_box",
@@ -88,12 +91,15 @@ class Peaks:
         Their scores, in falling order.
     peak_xy_NS2 : array of float64
         The centre of the hottest pixel of each map, in pixels; anything in an empty slot.
+    peak_value_NS : array of float
+        The map's value there; anything in an empty slot.
     """
 
     has_prediction_N: Flags
     map_class_NS: Integers
     map_score_NS: Floats
     peak_xy_NS2: Floats
+    peak_value_NS: Floats
 
     def __len__(self) -> int:
         return len(self.has_prediction_N)
@@ -105,6 +111,33 @@ class Peaks:
             map_class_NS=self.map_class_NS[image],
             map_score_NS=self.map_score_NS[image],
             peak_xy_NS2=self.peak_xy_NS2[image],
+            peak_value_NS=self.peak_value_NS[image],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClassScores:
+    """How sure a classifier is of each of K classes, in N images.
+
+    Attributes
+    ----------
+    has_prediction_N : array of bool
+        False for an image that was skipped, or that the store lacks.
+    class_score_NK : array of float
+        Anything where there is no prediction.
+    """
+
+    has_prediction_N: Flags
+    class_score_NK: Floats
+
+    def __len__(self) -> int:
+        return len(self.has_prediction_N)
+
+    def take(self, image: Integers) -> Self:
+        """Return the given images (indices, in any order) as a record of their own."""
+        return type(self)(
+            has_prediction_N=self.has_prediction_N[image],
+            class_score_NK=self.class_score_NK[image],
         )
 
 
@@ -224,6 +257,35 @@ def check_peaks(peaks: Peaks, truth: Truth) -> None:
         x, y = peaks.peak_xy_NS2[image, slot]
         raise ProtocolError(
             f"maps row {truth.row_N[image]}: slot {slot} peaks at ({x}, {y}); expected pixels."
+        )
+    bad_NS = np.isnan(peaks.peak_value_NS) & (peaks.map_class_NS >= 0)
+    if bad_NS.any():
+        image, slot = (int(axis[0]) for axis in np.nonzero(bad_NS))
+        raise ProtocolError(
+            f"maps row {truth.row_N[image]}: slot {slot} is nan at its peak; expected a number."
+        )
+
+
+def check_class_scores(scores: ClassScores, truth: Truth) -> None:
+    """Check that class scores and truth are sound and of the same images and classes.
+
+    Raises
+    ------
+    ProtocolError
+        Naming the first row that is wrong and its value.
+    """
+    if scores.class_score_NK.shape != truth.label_NK.shape:
+        raise ProtocolError(
+            f"class_score has shape {scores.class_score_NK.shape}, but the truth "
+            f"{truth.label_NK.shape}; expected the same images and classes."
+        )
+    _check_truth(truth)
+    bad_NK = np.isnan(scores.class_score_NK) & np.asarray(scores.has_prediction_N, bool)[:, None]
+    if bad_NK.any():
+        image, index = (int(axis[0]) for axis in np.nonzero(bad_NK))
+        raise ProtocolError(
+            f"predictions row {truth.row_N[image]}: the score of class {index} is nan; expected "
+            "a number."
         )
 
 

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ClassRow", "Result", "percent"]
+__all__ = ["ClassRow", "Result", "class_mean", "percent"]
 
 Extra: TypeAlias = float | int | list[float]
+Parameter: TypeAlias = float | str | list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,11 @@ class Result:
     value : float
         The one number, in `unit`; NaN where there was nothing to score.
     unit : str
-        ``%``: values lie in [0, 100].
-    higher_is_better : bool
-        False for an error.
+        ``%``: values lie in [0, 100]; ``px``: pixels of the original image.
+    higher_is_better : bool or None
+        False for an error, None where neither is better as such.
     parameters : mapping
-        What the protocol was asked for (``iou``).
+        What the protocol was asked for (``iou``, ``tolerance``, ``classes``, …).
     per_class : tuple of ClassRow
         One for each class of the truth, in its order.
     extra : mapping
@@ -61,8 +62,8 @@ class Result:
     protocol: str
     value: float
     unit: str
-    higher_is_better: bool
-    parameters: Mapping[str, float] = field(default_factory=dict)
+    higher_is_better: bool | None
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
     per_class: tuple[ClassRow, ...] = ()
     extra: Mapping[str, Extra] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -90,6 +91,32 @@ def percent(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64
     share = np.full(part_.shape, np.nan)
     np.divide(100.0 * part_, whole_, out=share, where=whole_ != 0)
     return share
+
+
+def class_mean(
+    value_K: npt.NDArray[np.float64], chosen: list[int] | slice = slice(None)
+) -> tuple[float, dict[str, int]]:
+    """Return the mean over the chosen classes that have a value, NaN where none has.
+
+    Parameters
+    ----------
+    value_K : array of float64
+        One value a class, NaN for a class that has nothing to score.
+    chosen : list of int or slice
+        Which classes, as `ScoreProtocol.chosen` says.
+
+    Returns
+    -------
+    mean : float
+    num : dict
+        ``num_classes`` in the mean, and ``num_classes_without_positives`` that are left out.
+    """
+    value_K = value_K[chosen]
+    scored_K = ~np.isnan(value_K)
+    mean = float(value_K[scored_K].mean()) if scored_K.any() else float("nan")
+    num_scored = int(scored_K.sum())
+    left_out = len(value_K) - num_scored
+    return mean, {"num_classes": num_scored, "num_classes_without_positives": left_out}
 
 
 def _jsonable(value: Extra) -> Any:

@@ -17,52 +17,33 @@ was detected there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from wsltool.metrics.average_precision import area_ap, precision_recall
+from wsltool.metrics.average_precision import area_ap
 from wsltool.metrics.iou import pair_iou
 from wsltool.metrics.matching import join, key_of, truth_keys
+from wsltool.metrics.ranking import (
+    FALSE,
+    NEITHER,
+    TRUE,
+    Detections,
+    Interpolation,
+    average_precision,
+    ranked,
+)
 from wsltool.metrics.records import Predictions, Truth, check_predictions, image_of_box
-from wsltool.metrics.result import ClassRow, Result
+from wsltool.metrics.result import ClassRow, Result, class_mean
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
-__all__ = ["FALSE", "NEITHER", "TRUE", "Detections", "VocApCounts", "count", "ranked", "result"]
-
-FALSE, TRUE, NEITHER = 0, 1, 2
+__all__ = ["VocApCounts", "count", "result"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
-Interpolation: TypeAlias = Callable[[FloatArray, FloatArray], float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Detections:
-    """What became of each detection.
-
-    Attributes
-    ----------
-    row_D : array of int64
-        Row of its image among all that are scored.
-    place_D : array of int32
-        Its place among the boxes of its image.
-    class_D : array of int32
-    score_D : array of float64
-    outcome_D : array of int8
-        `TRUE`, `FALSE` or `NEITHER`.
-    """
-
-    row_D: npt.NDArray[np.int64]
-    place_D: npt.NDArray[np.int32]
-    class_D: npt.NDArray[np.int32]
-    score_D: FloatArray
-    outcome_D: npt.NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,43 +119,27 @@ def result(
     rows = tuple(
         _class_row(index, int(positives), outcome_D, interpolation)
         for (index, positives), (_, outcome_D) in zip(
-            enumerate(counts.num_positives_K), ranked(counts), strict=True
+            enumerate(counts.num_positives_K),
+            ranked(counts.parts, len(counts.num_positives_K)),
+            strict=True,
         )
     )
-    value_K = np.array([row.value for row in rows])
-    scored_K = ~np.isnan(value_K)
+    mean, num = class_mean(np.array([row.value for row in rows]), protocol.chosen)
     return Result(
         protocol=protocol.name,
-        value=float(value_K[scored_K].mean()) if scored_K.any() else float("nan"),
+        value=mean,
         unit=protocol.unit,
         higher_is_better=protocol.higher_is_better,
-        parameters={"iou": protocol.iou},
+        parameters=protocol.parameters,
         per_class=rows,
         extra={
-            "num_classes": int(scored_K.sum()),
-            "num_classes_without_positives": int((~scored_K).sum()),
+            **num,
             "num_images": counts.num_images,
             "num_excluded": counts.num_excluded,
             "num_without_prediction": counts.num_without_prediction,
         },
-        warnings=tuple(_warnings(counts, int((~scored_K).sum()))),
+        warnings=tuple(_warnings(counts, num["num_classes_without_positives"])),
     )
-
-
-def ranked(counts: VocApCounts) -> Iterator[tuple[FloatArray, npt.NDArray[np.int8]]]:
-    """Yield confidences and outcomes of each class in turn, by falling confidence.
-
-    Equal confidences stand in the order of the images, then of the boxes in an image,
-    whatever the order in which the counts were added.
-    """
-    row_D, place_D, class_D, score_D, outcome_D = (
-        np.concatenate([getattr(part, name) for part in counts.parts])
-        for name in ("row_D", "place_D", "class_D", "score_D", "outcome_D")
-    )
-    order_D = np.lexsort((place_D, row_D, -score_D, class_D))
-    edge_K = np.searchsorted(class_D[order_D], np.arange(len(counts.num_positives_K) + 1))
-    for low, high in pairwise(edge_K):
-        yield score_D[order_D[low:high]], outcome_D[order_D[low:high]]
 
 
 def _outcomes(
@@ -211,15 +176,12 @@ def _best_true_box(
 def _class_row(
     index: int, num_positives: int, outcome_D: npt.NDArray[Any], interpolation: Interpolation
 ) -> ClassRow:
-    true_D, false_D = outcome_D == TRUE, outcome_D == FALSE
-    ap = float("nan")
-    if num_positives:
-        ap = 100 * interpolation(*precision_recall(true_D, false_D, num_positives))
+    ap = average_precision(outcome_D, num_positives, interpolation)
     numbers = {
         "num_positives": num_positives,
         "num_detections": len(outcome_D),
-        "num_true": int(true_D.sum()),
-        "num_false": int(false_D.sum()),
+        "num_true": int((outcome_D == TRUE).sum()),
+        "num_false": int((outcome_D == FALSE).sum()),
         "num_difficult_hits": int((outcome_D == NEITHER).sum()),
     }
     return ClassRow(index, ap, numbers)

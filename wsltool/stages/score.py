@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import Any
 
 from wsltool.errors import ProtocolError, StoreExistsError, UsageError
-from wsltool.metrics.baselines import (
-    CENTRED_FRACTIONS,
-    centre_peaks,
-    centred_boxes,
-    fit_centred,
-    whole_boxes,
-)
-from wsltool.metrics.protocols import Counts, ScoreProtocol, find_protocol
-from wsltool.metrics.records import Peaks, Predictions, Truth
+from wsltool.metrics.protocols import ScoreProtocol, find_protocol
 from wsltool.stages.options import PathLike
 from wsltool.stages.report import Reporter
-from wsltool.stages.scored import Join, join_images, predictions, truths, usable_slots
+from wsltool.stages.score_baselines import baselines, count_all
+from wsltool.stages.scored import Join, join_images, rows_in, usable_slots
+from wsltool.stages.scored_records import Source
 from wsltool.stores.lineage import find_ancestor, fingerprint_store
 from wsltool.stores.open import open_store
 from wsltool.stores.store import Store
 from wsltool.stores.wip import place_file
 
 __all__ = ["score"]
-
-Predicted = Predictions | Peaks
-_T = TypeVar("_T")
-Transform = Callable[[Predicted, Truth], Predicted]
 
 
 def score(
@@ -43,6 +31,13 @@ def score(
     protocol: str | Sequence[str],
     truth: PathLike | None = None,
     iou: float | None = None,
+    tolerance: float | None = None,
+    metric: str | None = None,
+    confidence: str | None = None,
+    misses: str | None = None,
+    pairs: str | None = None,
+    other: PathLike | None = None,
+    classes: str | Sequence[str] | None = None,
     without_skipped: bool = False,
     output: PathLike | None = None,
     report: Reporter | None = None,
@@ -60,6 +55,22 @@ def score(
         The ``images`` store with the truth; by default the one that `input` was made from.
     iou : float, optional
         Another IoU threshold than the protocol's.
+    tolerance : float, optional
+        ``point``: how many pixels a point may lie from a true box; 18 by default.
+    metric : str, optional
+        ``point``: how that is measured, ``chebyshev`` (default) or ``euclidean``.
+    confidence : str, optional
+        ``point``: ranked by the ``map``'s value (default) or the class score, ``cls``.
+    misses : str, optional
+        ``point``: whether a point that misses is a false positive, ``fp`` (default), or only
+        a false negative, ``fn``.
+    pairs : str, optional
+        ``saliency-ap``: pixels of all pairs ``pooled`` (default), or a curve ``per-pair``.
+    other : path, optional
+        Another ``maps`` store of the same images: what ``peak-distance`` measures to, and
+        what ``saliency-ap`` takes the difference to.
+    classes : str or sequence of str, optional
+        Names or ids, with commas between in a str: the value is taken over these classes.
     without_skipped : bool
         Leave out images that were skipped on the way; by default they count as images
         without a prediction.
@@ -76,31 +87,42 @@ def score(
 
     Raises
     ------
+    UsageError
+        An option has a value that it cannot have, or the protocol does not read it.
     ProtocolError
         The protocol does not suit the store or the truth.
+    BadImageError
+        A true mask cannot be read.
     LineageError
         The truth is not where it was; pass `truth`.
     StoreExistsError
         Something stands at `output` that is no result.
     """
-    report = report or Reporter()
-    names = [protocol] if isinstance(protocol, str) else list(protocol)
-    if not names:
-        raise UsageError("--protocol is missing. Pass one, for instance --protocol voc-ap.")
-    protocols = [find_protocol(name) for name in names]
-    if iou is not None:
-        protocols = [one.with_iou(iou) for one in protocols]
+    given = {
+        "iou": iou,
+        "tolerance": tolerance,
+        "metric": metric,
+        "confidence": confidence,
+        "misses": misses,
+        "pairs": pairs,
+        "other": None if other is None else str(other),
+        "classes": _names(classes),
+    }
+    protocols = _protocols(protocol, given)
     if output is not None:
         _check_output(Path(output))
+    results = []
     with ExitStack() as stack:
         store = stack.enter_context(open_store(Path(input)))
         true = open_store(Path(truth)) if truth else find_ancestor(store, "images", "--truth")
         stack.enter_context(true)
-        _check_truth(true)
-        results = []
+        against = stack.enter_context(_open_other(other)) if other else None
         for one in protocols:
+            _check_truth(true, one)
+            one = one.with_classes(true.class_names(), true.whole("class_id").tolist())
             read = stack.enter_context(_reads(store, one))
-            results.append(_scored(read, true, one, store, without_skipped, report))
+            source = _source(read, true, one, store, against, without_skipped)
+            results.append(_scored(source, one, store, report or Reporter()))
     found = {"format": 1, "version": metadata.version("wsltool"), "results": results}
     if output is not None:
         text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -108,13 +130,73 @@ def score(
     return found
 
 
-def _check_truth(true: Store) -> None:
+def _names(classes: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if classes is None:
+        return None
+    parts = classes.split(",") if isinstance(classes, str) else classes
+    return tuple(part.strip() for part in parts)
+
+
+def _protocols(name: str | Sequence[str], given: dict[str, Any]) -> list[ScoreProtocol]:
+    """Return the protocols, each with what it reads; refuse what none reads, or one lacks."""
+    names = [name] if isinstance(name, str) else list(name)
+    if not names:
+        raise UsageError("--protocol is missing. Pass one, for instance --protocol voc-ap.")
+    plain = [find_protocol(name) for name in names]
+    known = {option for one in plain for option in one.options}
+    unread = {option: value for option, value in given.items() if option not in known}
+    protocols = []
+    for one in plain:
+        own = {option: value for option, value in given.items() if option in one.options}
+        protocols.append(one.with_options(**own, **unread))
+    for one in protocols:
+        if one.record == "peak-pairs" and not one.other:
+            raise UsageError(
+                f"--other is missing: {one.name} measures to the maps of another store. "
+                "Pass --other MAPS."
+            )
+    return protocols
+
+
+def _open_other(other: PathLike) -> Store:
+    return open_store(Path(other)).require("maps", "score --other", "Give the maps.")
+
+
+def _check_truth(true: Store, protocol: ScoreProtocol) -> None:
     true.require("images", "score --truth", "Give an images store with boxes.")
-    if "box" not in true:
+    if protocol.truth == "box" and "box" not in true:
         raise ProtocolError(
             f"{true.path.name}: has no true boxes, so nothing can be scored. Ingest them "
             "(ingest folder --boxes …) or pass --truth."
         )
+    if protocol.truth == "mask" and "mask_path" not in true:
+        raise ProtocolError(
+            f"{true.path.name}: has no true masks, which {protocol.name} needs. Ingest them "
+            "(ingest voc, of a folder with SegmentationClass) or pass --truth."
+        )
+
+
+def _source(
+    store: Store,
+    truth: Store,
+    protocol: ScoreProtocol,
+    given: Store,
+    other: Store | None,
+    without_skipped: bool,
+) -> Source:
+    """Return where the protocol reads; refuse stores whose classes do not suit it."""
+    num_slots = usable_slots(store, protocol)
+    join = join_images(
+        store,
+        truth,
+        given=given,
+        without_skipped=without_skipped,
+        only_masked=protocol.truth == "mask",
+    )
+    if other is None:
+        return Source(store, truth, join, num_slots)
+    usable_slots(other, protocol)
+    return Source(store, truth, join, num_slots, other, rows_in(other, truth, join))
 
 
 def _check_output(path: Path) -> None:
@@ -136,45 +218,45 @@ def _check_output(path: Path) -> None:
 
 def _reads(store: Store, protocol: ScoreProtocol) -> Store:
     """Return the store that the protocol reads: the input, or the maps behind boxes."""
-    if protocol.reads == "maps" and store.kind == "boxes":
+    if store.kind in protocol.reads:
+        return store
+    if store.kind == "boxes":
         return find_ancestor(store, "maps", f"INPUT (the maps), which {protocol.name} reads")
-    hint = "Run first: wsltool boxes MAPS" if protocol.reads == "boxes" else "Give the maps."
-    return store.require(protocol.reads, f"score --protocol {protocol.name}", hint)
+    hint = "Run first: wsltool boxes MAPS" if protocol.reads == ("boxes",) else "Give the maps."
+    return store.require(protocol.reads[0], f"score --protocol {protocol.name}", hint)
 
 
 def _scored(
-    store: Store,
-    truth: Store,
-    protocol: ScoreProtocol,
-    given: Store,
-    without_skipped: bool,
-    report: Reporter,
+    source: Source, protocol: ScoreProtocol, given: Store, report: Reporter
 ) -> dict[str, Any]:
-    """Return what one protocol says of `given`, of which it reads `store`."""
-    num_slots = usable_slots(store, protocol)
-    join = join_images(store, truth, given=given, without_skipped=without_skipped)
-    totals = _count(store, truth, protocol, join, num_slots)
+    """Return what one protocol says of `given`, of which it reads `source`."""
+    truth, join = source.truth, source.join
+    totals = count_all(source, protocol)
     result = protocol.result(totals["method"])
-    lines = list(_join_warnings(join, given, truth, without_skipped=without_skipped))
+    lines = list(_join_warnings(join, given, truth))
     lines += result.warnings
     for line in lines:
         report.warn(f"{protocol.name}: {line}")
     found = result.as_dict()
+    inputs = {one.kind: one for one in (given, source.store, truth)}
+    if source.other is not None:
+        inputs["other"] = source.other
     names, ids = truth.class_names(), truth.whole("class_id").tolist()
     for row in found["per_class"]:
         row["class_name"], row["class_id"] = names[row["class_index"]], ids[row["class_index"]]
     return found | {
         "warnings": lines,
-        "baselines": list(_baselines(protocol, totals)),
-        "images": _image_counts(join, given),
-        "classes": store.attributes.get("classes", ""),
-        "inputs": {one.kind: fingerprint_store(one, Path.cwd()) for one in (given, store, truth)},
+        "baselines": list(baselines(protocol, totals)),
+        "images": _image_counts(join, given, protocol),
+        "classes": source.store.attributes.get("classes", ""),
+        "inputs": {role: fingerprint_store(one, Path.cwd()) for role, one in inputs.items()},
         "made_by": {"stage": given.meta.get("stage"), "params": given.meta.get("params", {})},
     }
 
 
-def _image_counts(join: Join, store: Store) -> dict[str, Any]:
-    return {
+def _image_counts(join: Join, store: Store, protocol: ScoreProtocol) -> dict[str, Any]:
+    masks = {"without_mask": join.num_without_mask} if protocol.truth == "mask" else {}
+    return masks | {
         "scored": len(join.row_N),
         "missing": join.num_missing,
         "skipped": join.num_skipped,
@@ -184,9 +266,7 @@ def _image_counts(join: Join, store: Store) -> dict[str, Any]:
     }
 
 
-def _join_warnings(
-    join: Join, store: Store, truth: Store, *, without_skipped: bool
-) -> Iterator[str]:
+def _join_warnings(join: Join, store: Store, truth: Store) -> Iterator[str]:
     """Yield what a reader of the number must know of the images behind it."""
     limit = store.meta.get("limit")
     if limit is not None:
@@ -198,66 +278,11 @@ def _join_warnings(
             f"{store.path.name}; they count as missed"
         )
     if join.num_skipped:
-        what = "are left out" if without_skipped else "count as images without a prediction"
+        what = "are left out" if join.without_skipped else "count as images without a prediction"
         yield f"{join.num_skipped} images were skipped on the way; they {what}"
     if join.num_unknown:
         yield f"{join.num_unknown} images of {store.path.name} are not in {truth.path.name}"
+    if join.num_without_mask:
+        yield f"{join.num_without_mask} images have no true mask and are left out"
     if join.num_without_truth:
         yield f"{join.num_without_truth} images have no usable truth and are left out"
-
-
-def _count(
-    store: Store, truth: Store, protocol: ScoreProtocol, join: Join, num_slots: int | None
-) -> dict[str, Counts]:
-    """Return the counts of the method and of each trivial baseline, over all images."""
-    transforms = _transforms(protocol)
-    totals: dict[str, Counts] = {}
-    predicted_blocks = predictions(store, join.row_N, protocol.reads, num_slots)
-    for predicted, true in zip(predicted_blocks, truths(truth, join), strict=True):
-        for name, transform in transforms.items():
-            counts = protocol.count(transform(predicted, true), true)
-            totals[name] = totals[name] + counts if name in totals else counts
-    return totals
-
-
-def _transforms(protocol: ScoreProtocol) -> dict[str, Transform]:
-    transforms: dict[str, Transform] = {"method": lambda predicted, true: predicted}
-    if protocol.reads == "maps":
-        transforms["centre"] = lambda p, true: centre_peaks(_as(Peaks, p), true.size_wh_N2)
-        return transforms
-    transforms["whole"] = lambda p, true: whole_boxes(_as(Predictions, p), true.size_wh_N2)
-    for fraction in CENTRED_FRACTIONS:
-        transforms[f"centred {fraction}"] = _centred(fraction)
-    return transforms
-
-
-def _as(kind: type[_T], value: Any) -> _T:
-    assert isinstance(value, kind)
-    return value
-
-
-def _centred(fraction: float) -> Transform:
-    return lambda p, true: centred_boxes(_as(Predictions, p), true.size_wh_N2, fraction)
-
-
-def _baselines(protocol: ScoreProtocol, totals: dict[str, Counts]) -> Iterator[dict[str, Any]]:
-    """Yield the trivial baselines, the centred box with the fraction that suits it best."""
-    if protocol.reads == "maps":
-        yield {"name": "image centre", "value": _value(protocol, totals["centre"])}
-        return
-    yield {"name": "whole image", "value": _value(protocol, totals["whole"])}
-    values = {f: protocol.result(totals[f"centred {f}"]).value for f in CENTRED_FRACTIONS}
-    if np.isnan(list(values.values())).all():
-        return
-    fit = fit_centred(values.__getitem__, higher_is_better=protocol.higher_is_better)
-    yield {
-        "name": "centred box",
-        "value": fit.value,
-        "fraction": fit.fraction,
-        "fitted_on": "the scored images",
-    }
-
-
-def _value(protocol: ScoreProtocol, counts: Counts) -> float | None:
-    value = protocol.result(counts).value
-    return None if np.isnan(value) else value
