@@ -24,8 +24,8 @@ _VOC_NAME = {
 
 def write_example_data(root: Path) -> Path:
     """Fill the folder `root`; return it."""
-    voc = _scene_folder(root)
-    _ilsvrc_folder(root)
+    voc = write_voc_folder(root)
+    write_ilsvrc_folder(root)
     _photo_folder(root)
     _model_files(root)
     model = str(root / "models" / "vgg_gap.safetensors")
@@ -36,7 +36,7 @@ def write_example_data(root: Path) -> Path:
     return root
 
 
-def _scene_folder(root: Path) -> Path:
+def write_voc_folder(root: Path) -> Path:
     """Write a few scenes as PASCAL VOC 2012, classes named as VOC names them."""
     from wsltool.datasets.scenes import write_scenes
 
@@ -53,7 +53,7 @@ def _scene_folder(root: Path) -> Path:
     return voc
 
 
-def _ilsvrc_folder(root: Path) -> None:
+def write_ilsvrc_folder(root: Path) -> None:
     """Write scenes in the layout of ILSVRC's validation images, one object a picture."""
     from PIL import Image
 

@@ -105,7 +105,7 @@ def _told(found: list[Import]) -> list[str]:
 def test_the_walk_sees_the_package() -> None:
     assert len(IMPORTS) > 400
     assert {_room(one.module) for one in IMPORTS} - {"", "__main__"} <= set(ROOMS)
-    assert {"boxes", "cam", "ingest", "score", "select", "train_cls"} <= STAGES
+    assert {"boxes", "cam", "ingest", "merge", "score", "select", "train_cls"} <= STAGES
 
 
 def test_every_room_imports_only_what_the_table_allows() -> None:
@@ -210,6 +210,7 @@ def test_the_public_names_are_these() -> None:
         "ingest_folder",
         "ingest_voc",
         "inspect",
+        "merge",
         "open_store",
         "score",
         "select",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wsltool.stages.demo import demo
     from wsltool.stages.ingest import ingest_folder, ingest_voc
     from wsltool.stages.inspect import inspect
+    from wsltool.stages.merge import merge
     from wsltool.stages.score import score
     from wsltool.stages.select import select
     from wsltool.stages.train_cls import train_cls
@@ -43,6 +44,7 @@ __all__ = [
     "ingest_folder",
     "ingest_voc",
     "inspect",
+    "merge",
     "open_store",
     "score",
     "select",

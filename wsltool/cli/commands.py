@@ -7,6 +7,7 @@ from wsltool.cli import (  # noqa: F401, I001  (importing declares, in this orde
     convert,
     ingest,
     inspect,
+    merge,
     score,
     view,
     demo,

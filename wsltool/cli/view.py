@@ -14,6 +14,13 @@ from wsltool.cli.options import OUTPUT, Images, Input
 @command(app, "view", common=OUTPUT)
 def view(
     source: Input = None,
+    over: Annotated[
+        list[Path] | None,
+        typer.Option(help="Maps to show beside INPUT's, in this order. May be repeated."),
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Maps whose maxima are shown with INPUT's.")
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Images store with boxes [default: the one it came from].")
     ] = None,
@@ -28,4 +35,13 @@ def view(
     """
     from wsltool.stages import view as stage
 
-    stage.view(source or "", truth=truth, images=images, num=num, samples=samples, **common)
+    stage.view(
+        source or "",
+        over=over or [],
+        compare=compare,
+        truth=truth,
+        images=images,
+        num=num,
+        samples=samples,
+        **common,
+    )

@@ -14,11 +14,12 @@ from wsltool.localize.priors import centred_box
 from wsltool.metrics.baselines import CENTRED_FRACTIONS
 from wsltool.metrics.iou import pair_iou
 from wsltool.metrics.matching import join, key_of, nth_box, truth_keys
-from wsltool.metrics.records import Predictions, Truth
+from wsltool.metrics.records import Truth
 from wsltool.stages.map_rows import MapRow, map_rows, row_named
 from wsltool.stages.pictures import Pictures
 from wsltool.stages.report import Reporter
-from wsltool.stages.scored import join_images, predictions, truths
+from wsltool.stages.scored import join_images
+from wsltool.stages.scored_records import box_predictions, truths
 from wsltool.stores.store import Store
 from wsltool.views.gallery import Case
 
@@ -38,6 +39,8 @@ class Judged:
     ----------
     truth_row_M, row_M, class_M : int64 ndarrays
         Row of the image in the truth, and in the store or -1 where that has no prediction.
+    box_M4 : float64 ndarray
+        The class's first box, NaN where there is none.
     iou_M : float64 ndarray
         Best IoU of the class's first box with a true box of the class; NaN without a box,
         and where the truth has no boxes at all.
@@ -50,6 +53,7 @@ class Judged:
     truth_row_M: Array
     row_M: Array
     class_M: Array
+    box_M4: Array
     iou_M: Array
     prior_MF: Array
     has_boxes: bool
@@ -64,12 +68,13 @@ def judge(store: Store, truth: Store) -> Judged:
         The two do not belong together.
     """
     images = join_images(store, truth, given=store, without_skipped=False)
+    read_boxes = _first_boxes if store.kind == "boxes" else _drawn_boxes
     at, parts = 0, []
     for true in truths(truth, images):
         row_N = images.row_N[at : at + len(true)]
         image_Q, class_Q = np.nonzero(true.label_NK == 1)
         iou_Q = np.full(len(image_Q), np.nan)
-        box_Q4 = _first_boxes(store, row_N, image_Q, class_Q)
+        box_Q4 = read_boxes(store, row_N, image_Q, class_Q)
         boxed_Q = ~np.isnan(box_Q4).any(axis=1)
         if "box" in truth:
             boxed = image_Q[boxed_Q], class_Q[boxed_Q]
@@ -78,10 +83,13 @@ def judge(store: Store, truth: Store) -> Judged:
             _best_iou(centred_box(true.size_wh_N2[image_Q], fraction), image_Q, class_Q, true)
             for fraction in CENTRED_FRACTIONS
         ]
-        parts.append((true.row_N[image_Q], row_N[image_Q], class_Q, iou_Q, np.array(prior_FQ).T))
+        rows = true.row_N[image_Q], row_N[image_Q], class_Q
+        parts.append((*rows, box_Q4, iou_Q, np.array(prior_FQ).T))
         at += len(true)
-    truth_row_M, row_M, class_M, iou_M, prior_MF = map(np.concatenate, zip(*parts, strict=True))
-    return Judged(truth_row_M, row_M, class_M, iou_M, prior_MF, "box" in truth)
+    truth_row_M, row_M, class_M, box_M4, iou_M, prior_MF = map(
+        np.concatenate, zip(*parts, strict=True)
+    )
+    return Judged(truth_row_M, row_M, class_M, box_M4, iou_M, prior_MF, "box" in truth)
 
 
 def _best_iou(box_Q4: Array, image_Q: Array, class_Q: Array, true: Truth) -> Array:
@@ -92,20 +100,23 @@ def _best_iou(box_Q4: Array, image_Q: Array, class_Q: Array, true: Truth) -> Arr
     return iou_Q
 
 
-def _first_boxes(store: Store, row_N: Array, image_Q: Array, class_Q: Array) -> Array:
+def _first_boxes(boxes: Store, row_N: Array, image_Q: Array, class_Q: Array) -> Array:
     """Return the first box of a class in an image, float64 (Q, 4), NaN where there is none."""
     box_Q4 = np.full((len(image_Q), 4), np.nan)
-    if store.kind == "boxes":
-        for predicted in predictions(store, row_N, "boxes"):
-            assert isinstance(predicted, Predictions)
-            box_Q = nth_box(predicted, image_Q, class_Q, np.zeros_like(image_Q))
-            box_Q4[box_Q >= 0] = predicted.box_xyxy_B4[box_Q[box_Q >= 0]]
-        return box_Q4
+    predicted = box_predictions(boxes, row_N)
+    box_Q = nth_box(predicted, image_Q, class_Q, np.zeros_like(image_Q))
+    box_Q4[box_Q >= 0] = predicted.box_xyxy_B4[box_Q[box_Q >= 0]]
+    return box_Q4
+
+
+def _drawn_boxes(maps: Store, row_N: Array, image_Q: Array, class_Q: Array) -> Array:
+    """Return the same of maps, whose boxes are drawn at the default threshold."""
+    box_Q4 = np.full((len(image_Q), 4), np.nan)
     for n in np.flatnonzero(row_N >= 0):
         row = int(row_N[n])
-        maps_of_image = next(map_rows(store, row, row + 1))
+        maps_of_image = next(map_rows(maps, row, row + 1))
         if maps_of_image is not None:
-            with row_named(store, row):
+            with row_named(maps, row):
                 for q in np.flatnonzero(image_Q == n):
                     box_Q4[q] = _drawn(maps_of_image, int(class_Q[q]))
     return box_Q4
@@ -147,39 +158,41 @@ class Shown:
         """Yield the cases one at a time; a picture that cannot be read is left out."""
         names = self.truth.class_names()
         map_row = {} if self.maps is None else _row_of(self.maps)
+        for index, image_id, picture in self.readable(judged.truth_row_M, chosen, report):
+            class_index, box_4 = int(judged.class_M[index]), judged.box_M4[index]
+            heat, level, score = self._heat(map_row.get(image_id), class_index)
+            yield Case(
+                image_id=image_id,
+                class_name=names[class_index],
+                picture_HWC=picture,
+                heat_HW=heat,
+                predicted_box_B4=None if np.isnan(box_4).any() else box_4[None],
+                true_box_B4=self.true_boxes(int(judged.truth_row_M[index]), class_index),
+                iou=float(judged.iou_M[index]),
+                class_score=score,
+                note="" if self.maps is None or heat is not None else "no map of this class",
+                contour_level=level,
+            )
+
+    def readable(
+        self, truth_row_M: Array, chosen: Array, report: Reporter
+    ) -> Iterator[tuple[int, str, Array]]:
+        """Yield number, image id and picture of the chosen pairs; an unreadable one is told."""
         with report.progress("view", len(chosen), "pictures") as advance:
-            for index in chosen:
+            for index in chosen.tolist():
                 advance(1)
-                truth_row, row = int(judged.truth_row_M[index]), int(judged.row_M[index])
-                image_id = str(self.truth.rows("image_id", truth_row, truth_row + 1)[0])
+                row = int(truth_row_M[index])
+                image_id = str(self.truth.rows("image_id", row, row + 1)[0])
                 try:
-                    picture = self.pictures(truth_row)
+                    picture = self.pictures(row)
                 except BadImageError as error:
-                    place = f'{self.truth.path.name} row {truth_row} "{image_id}"'
-                    report.warn(f"{place}: {error} Left out.")
+                    report.warn(f'{self.truth.path.name} row {row} "{image_id}": {error} Left out.')
                     self.num_left_out += 1
                     continue
-                class_index = int(judged.class_M[index])
-                heat, level, score = self._heat(map_row.get(image_id), class_index)
-                yield Case(
-                    image_id=image_id,
-                    class_name=names[class_index],
-                    picture_HWC=picture,
-                    heat_HW=heat,
-                    predicted_box_B4=self._predicted(row, class_index),
-                    true_box_B4=self._true(truth_row, class_index),
-                    iou=float(judged.iou_M[index]),
-                    class_score=score,
-                    note="" if self.maps is None or heat is not None else "no map of this class",
-                    contour_level=level,
-                )
+                yield index, image_id, picture
 
-    def _predicted(self, row: int, class_index: int) -> Array | None:
-        one = np.zeros(1, np.int64)
-        box_14 = _first_boxes(self.store, one + row, one, one + class_index)
-        return None if np.isnan(box_14).any() else box_14
-
-    def _true(self, row: int, class_index: int) -> Array | None:
+    def true_boxes(self, row: int, class_index: int) -> Array | None:
+        """Return the true boxes of a class in an image (a row of the truth), None if untold."""
         if "box" not in self.truth:
             return None
         found = self.truth.ragged_rows("box", row, row + 1)

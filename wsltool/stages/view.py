@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from wsltool.errors import LineageError, StoreKindError
+from wsltool.errors import LineageError, StoreKindError, UsageError
 from wsltool.metrics.baselines import CENTRED_FRACTIONS
 from wsltool.stages.judged import Judged, Shown, judge
 from wsltool.stages.options import PathLike, check_range
 from wsltool.stages.pictures import Pictures
 from wsltool.stages.report import Reporter
-from wsltool.stages.run import rebased
+from wsltool.stages.run import open_input, rebased
+from wsltool.stages.side_by_side import (
+    distance_cases,
+    distance_sections,
+    distances,
+    map_label,
+    panel_cases,
+    panel_sections,
+)
 from wsltool.stores.lineage import find_ancestor, fingerprint_store
 from wsltool.stores.open import open_store
 from wsltool.stores.store import Store
+from wsltool.views.comparison import write_comparison
 from wsltool.views.gallery import Bar, ClassRow, gallery_identity, write_gallery
 from wsltool.views.selection import shown_cases
 
@@ -33,6 +45,8 @@ _HIT_IOU = 0.5
 def view(
     input: PathLike,
     *,
+    over: Sequence[PathLike] = (),
+    compare: PathLike | None = None,
     truth: PathLike | None = None,
     images: PathLike | None = None,
     num: int = 12,
@@ -52,14 +66,24 @@ def view(
     input : path
         A ``boxes`` store, or a ``maps`` store, whose boxes are then drawn at 20 % of the
         maximum.
+    over : sequence of paths, optional
+        Further ``maps`` stores of the same images, such as those of a model's checkpoints
+        (Oquab et al. 2015, figure 1): each case shows the maps of all stores in the order
+        given, their maxima marked.
+    compare : path, optional
+        Another ``maps`` store: each case shows the maxima of both on one picture (Kim et
+        al. 2017, figure 4); the farthest, those around the median, the nearest, and some of
+        each class.
     truth : path, optional
         The ``images`` store; by default the one that `input` was made from.
     images : path, optional
         Folder of the pictures, if not where `ingest` found them.
     num, samples : int
-        Cases among the worst and the best, and of each class.
+        Cases among the worst and the best (the farthest, the middle, the nearest), and of
+        each class.
     output : path, optional
-        The folder to write, by default INPUT's stem and ``view`` beside it.
+        The folder to write, by default INPUT's stem and ``view`` (``over``, ``compare``)
+        beside it.
     overwrite : bool
         Replace a gallery of something else there.
     report : Reporter, optional
@@ -72,25 +96,36 @@ def view(
 
     Raises
     ------
+    UsageError
+        A number is out of its range, or `over` and `compare` are both given.
+    StoreKindError
+        An input is of another kind.
     StoreExistsError
         Something else stands at the output's place.
     LineageError
         The images are not where they were.
+    ProtocolError
+        The stores are of other images or classes.
     """
     report = report or Reporter()
     check_range("--num", num, 0, 1000, whole=True)
     check_range("--samples", samples, 0, 1000, whole=True)
+    if isinstance(over, (str, os.PathLike)):
+        raise UsageError(f"--over must be a sequence of paths, got {over!r}.")
+    if over and compare:
+        raise UsageError("--over and --compare are both given; expected one of them.")
     with ExitStack() as stack:
         store = stack.enter_context(open_store(Path(input)))
-        if store.kind not in ("boxes", "maps"):
-            raise StoreKindError(
-                f'{store.path.name}: kind is "{store.kind}", but view reads "boxes" or "maps". '
-                "Run first: wsltool cam … | wsltool boxes"
-            )
+        others = [
+            stack.enter_context(open_input(path, "maps", "view"))
+            for path in (*over, *([compare] if compare else []))
+        ]
+        _check_kind(store, maps_alone=bool(others))
         true = open_store(Path(truth)) if truth else find_ancestor(store, "images", "--truth")
         stack.enter_context(true)
-        folder = Path(output) if output else store.path.with_name(f"{store.path.stem}.view")
-        identity = _identity(store, true, num, samples)
+        word = "compare" if compare else "over" if over else "view"
+        folder = Path(output) if output else store.path.with_name(f"{store.path.stem}.{word}")
+        identity = _identity([store, true, *others], word, num, samples)
         page = folder / "index.html"
         known = gallery_identity(folder)
         overwrite = overwrite or known == ""
@@ -98,46 +133,124 @@ def view(
             maps = _maps_behind(store)
             if maps is not None:
                 stack.enter_context(maps)
-            shown = Shown(
-                store, true, maps, Pictures(true, None if images is None else Path(images))
-            )
-            page = _write(folder, shown, num, samples, identity, report, overwrite=overwrite)
+            pictures = Pictures(true, None if images is None else Path(images))
+            shown = Shown(store, true, maps, pictures)
+            about = _Page(folder, num, samples, identity, overwrite, report)
+            if compare:
+                page = _write_compared(about, shown, others[0])
+            elif over:
+                page = _write_over(about, shown, [store, *others])
+            else:
+                page = _write(about, shown)
+            report.skipped(shown.num_left_out)
         report.announce(page)
         return page
 
 
-def _write(
-    folder: Path,
-    shown: Shown,
-    num: int,
-    samples: int,
-    identity: str,
-    report: Reporter,
-    *,
-    overwrite: bool,
-) -> Path:
+def _check_kind(store: Store, *, maps_alone: bool) -> None:
+    if maps_alone:
+        store.require("maps", "view --over or --compare", "Give the maps behind it.")
+    elif store.kind not in ("boxes", "maps"):
+        raise StoreKindError(
+            f'{store.path.name}: kind is "{store.kind}", but view reads "boxes" or "maps". '
+            "Run first: wsltool cam … | wsltool boxes"
+        )
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Where a page goes, and how many cases it shows."""
+
+    folder: Path
+    num: int
+    samples: int
+    identity: str
+    overwrite: bool
+    report: Reporter
+
+    def identity_of(self, shown: Shown) -> Callable[[], str]:
+        """Return what tells the identity once all is drawn: "" where pictures were left out."""
+        return lambda: "" if shown.num_left_out else self.identity
+
+
+def _write(about: _Page, shown: Shown) -> Path:
     """Judge every pair, and write the gallery of the chosen ones."""
     store, judged = shown.store, judge(shown.store, shown.truth)
-    here = np.flatnonzero(judged.row_M >= 0)
-    chosen = here[
-        shown_cases(judged.iou_M[here], judged.class_M[here], num_extreme=num, num_samples=samples)
-    ]
-    page = write_gallery(
-        folder,
-        shown.cases(judged, chosen, report),
+    return write_gallery(
+        about.folder,
+        shown.cases(judged, _chosen(judged, about), about.report),
         title=f"{store.path.name}: is what is there found?",
         bars=_bars(judged),
         facts=_facts(store, judged),
         classes=_class_rows(shown.truth, judged),
-        provenance=_provenance(store, folder),
+        provenance=_provenance(store, about.folder),
         hit_iou_frac=_HIT_IOU,
-        num_extreme=num,
-        num_samples=samples,
-        overwrite=overwrite,
-        identity=lambda: "" if shown.num_left_out else identity,  # "": not finished
+        num_extreme=about.num,
+        num_samples=about.samples,
+        overwrite=about.overwrite,
+        identity=about.identity_of(shown),
     )
-    report.skipped(shown.num_left_out)
-    return page
+
+
+def _chosen(judged: Judged, about: _Page) -> Array:
+    """Return the numbers of the pairs to draw, among those that have a prediction."""
+    here = np.flatnonzero(judged.row_M >= 0)
+    places = shown_cases(
+        judged.iou_M[here],
+        judged.class_M[here],
+        num_extreme=about.num,
+        num_samples=about.samples,
+    )
+    chosen: Array = here[places]
+    return chosen
+
+
+def _write_over(about: _Page, shown: Shown, stores: Sequence[Store]) -> Path:
+    """Write the maps of several stores side by side, of the cases that the first one chooses."""
+    judged = judge(shown.store, shown.truth)
+    chosen = _chosen(judged, about)
+    names = [store.path.stem for store in stores]
+    names = names if len(names) < 5 else [names[0], f"{len(names) - 1} other stores"]
+    return write_comparison(
+        about.folder,
+        panel_cases(stores, shown, judged, chosen, about.report),
+        title=f"{', '.join(names[:-1])} and {names[-1]}, side by side",
+        facts=[
+            ("images", str(len(np.unique(judged.truth_row_M)))),
+            ("images and classes", str(len(judged.class_M))),
+            ("stores", str(len(stores))),
+        ],
+        sections=panel_sections(shown.truth, judged, chosen, about.num, about.samples),
+        marks=[("first", "maximum")],
+        provenance=_provenance_of(stores, about.folder),
+        overwrite=about.overwrite,
+        identity=about.identity_of(shown),
+    )
+
+
+def _write_compared(about: _Page, shown: Shown, other: Store) -> Path:
+    """Write the maxima of two stores on one picture each."""
+    first, found = shown.store, distances(shown.store, other, shown.truth)
+    sections = distance_sections(shown.truth, found, about.num, about.samples)
+    chosen = np.unique([m for part in sections for row in part.rows for m in row.numbers])
+    facts = [
+        ("images and classes", str(len(found.px_M))),
+        ("mean distance", f"{found.px_M.mean():.1f} px"),
+        ("median", f"{np.median(found.px_M):.1f} px"),
+    ]
+    if found.num_without:
+        facts.append(("without a map in both", f"{found.num_without}, not counted"))
+    return write_comparison(
+        about.folder,
+        distance_cases(found, shown, chosen.astype(np.int64), about.report),
+        title=f"{first.path.stem} and {other.path.stem}: how far apart are their maxima?",
+        facts=facts,
+        sections=sections,
+        marks=[("first", map_label(first)), ("other", map_label(other))],
+        provenance=_provenance_of([first, other], about.folder),
+        overwrite=about.overwrite,
+        identity=about.identity_of(shown),
+    )
 
 
 def _maps_behind(store: Store) -> Store | None:
@@ -148,11 +261,11 @@ def _maps_behind(store: Store) -> Store | None:
         return None
 
 
-def _identity(store: Store, true: Store, num: int, samples: int) -> str:
+def _identity(stores: Sequence[Store], word: str, num: int, samples: int) -> str:
     """Return what a gallery was made from, to know the same one again."""
-    prints = [fingerprint_store(one, one.path.parent) for one in (store, true)]
+    prints = [fingerprint_store(one, one.path.parent) for one in stores]
     known = [one.get("id") or one.get("digest") for one in prints]
-    return hashlib.sha256(json.dumps([*known, num, samples]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([*known, word, num, samples]).encode()).hexdigest()
 
 
 def _bars(judged: Judged) -> list[Bar]:
@@ -209,3 +322,7 @@ def _provenance(store: Store, folder: Path) -> list[tuple[str, str]]:
         found.append((f"from {role}", str(record.get("path", ""))))
     found.append(("digest", str(meta.get("digest", "?"))))
     return found
+
+
+def _provenance_of(stores: Sequence[Store], folder: Path) -> list[tuple[str, str]]:
+    return [pair for store in stores for pair in _provenance(store, folder)]

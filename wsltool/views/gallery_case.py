@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsltool.errors import UsageError
+from wsltool.views.overlay import PeakMark
 
 __all__ = ["Bar", "Case", "ClassRow", "ShownCase"]
 
@@ -45,6 +46,12 @@ class Case:
         A remark to print with it.
     contour_level
         Threshold of the map, in its own units, to draw as an outline; or None.
+    peaks
+        Maxima of maps to mark.
+    caption
+        What stands first under the picture, in the place of the class.
+    verdict
+        How it went, in the place of the IoU: ``hit``, ``miss`` or ``none``, and words.
     """
 
     image_id: str
@@ -58,6 +65,9 @@ class Case:
     present: bool = True
     note: str = ""
     contour_level: float | None = None
+    peaks: tuple[PeakMark, ...] = ()
+    caption: str = ""
+    verdict: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,9 @@ class ShownCase:
     class_score: float | None
     present: bool
     note: str
+    peaks: tuple[PeakMark, ...] = ()
+    caption: str = ""
+    verdict: tuple[str, str] | None = None
 
 
 def check_frac(where: str, value_frac: float | None) -> None:

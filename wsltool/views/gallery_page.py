@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 
 from wsltool.views.gallery_case import Bar, ClassRow, ShownCase
 from wsltool.views.gallery_style import SCRIPT, STYLE
-from wsltool.views.overlay import PREDICTED_RGB, TRUE_RGB, heat_palette
+from wsltool.views.overlay import FIRST_RGB, OTHER_RGB, PREDICTED_RGB, TRUE_RGB, heat_palette
 from wsltool.views.selection import sample_class, select_cases
 
-__all__ = ["PageText", "escape", "render_page"]
+__all__ = [
+    "PageText",
+    "escape",
+    "page_head",
+    "pairs_list",
+    "provenance_footer",
+    "render_card",
+    "render_dialog",
+    "render_page",
+]
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -26,8 +35,8 @@ TOGGLES: Final = (
     '<button data-toggle="boxes" aria-pressed="true"><i class="sign predicted"></i>predicted'
     '<i class="sign true"></i>true <kbd>B</kbd></button>'
 )
-DIALOG: Final = f"""<dialog aria-label="Enlarged picture">
-<div class="head"><span class="place"></span><span class="keys">{TOGGLES}
+_DIALOG: Final = """<dialog aria-label="Enlarged picture">
+<div class="head"><span class="place"></span><span class="keys">TOGGLES
 <a class="flat plate" href="#" target="_blank">as one picture</a>
 <button class="back" aria-label="previous">← <kbd>←</kbd></button>
 <button class="next" aria-label="next">→ <kbd>→</kbd></button>
@@ -90,24 +99,30 @@ def render_page(text: PageText, cases: Sequence[ShownCase]) -> str:
     )
     return "".join(
         [
-            _head(text.title),
+            page_head(text.title),
             _summary(text),
             _tools(bool(text.classes or names), bool(text.provenance)),
             "<main>",
             _extreme("worst", "Worst cases", legend + "No box counts as worst.", worst, hit),
             _extreme("best", "Best cases", "The highest IoU with a true box.", best, hit),
             _classes(text, cases, names, iou_M),
-            _provenance(text.provenance),
-            f"</main>{DIALOG}<script>{SCRIPT}</script></body></html>\n",
+            provenance_footer(text.provenance),
+            f"</main>{render_dialog(TOGGLES)}</body></html>\n",
         ]
     )
 
 
-def _head(title: str) -> str:
+def render_dialog(toggles: str) -> str:
+    """Return the enlarged view with its `toggles`, and the script of the page."""
+    return f"{_DIALOG.replace('TOGGLES', toggles)}<script>{SCRIPT}</script>"
+
+
+def page_head(title: str) -> str:
+    """Return the page up to its body, the colours of `wsltool.views.overlay` included."""
     stops = ",".join(f"rgb({r} {g} {b})" for r, g, b, _ in heat_palette()[::51].tolist())
     colours = (
         f":root{{--heat:linear-gradient(90deg,{stops});--true:rgb{TRUE_RGB};"
-        f"--predicted:rgb{PREDICTED_RGB}}}"
+        f"--predicted:rgb{PREDICTED_RGB};--first:rgb{FIRST_RGB};--other:rgb{OTHER_RGB}}}"
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -138,7 +153,8 @@ def _bar_row(label: str, value_frac: float | None, css: str = "") -> str:
     )
 
 
-def _pairs(pairs: Pairs) -> str:
+def pairs_list(pairs: Pairs) -> str:
+    """Return names and values as items of a list of definitions."""
     return "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs
     )
@@ -150,7 +166,7 @@ def _summary(text: PageText) -> str:
     floors = [bar for bar in text.bars if bar.baseline]
     parts = [f"<header><div><h1>{escape(text.title)}</h1>"]
     if text.facts:
-        parts.append(f'<dl class="facts">{_pairs(text.facts)}</dl>')
+        parts.append(f'<dl class="facts">{pairs_list(text.facts)}</dl>')
     if text.bars:
         rows = "".join(_bar_row(bar.label, bar.value_frac) for bar in scores)
         rows += "".join(_bar_row(bar.label, bar.value_frac, "floor") for bar in floors)
@@ -188,7 +204,8 @@ def _extreme(
     anchor: str, name: str, lead: str, cases: Sequence[ShownCase], hit_iou_frac: float
 ) -> str:
     cards = "".join(
-        _card(case, f"{anchor}-{number}", hit_iou_frac) for number, case in enumerate(cases, 1)
+        render_card(case, f"{anchor}-{number}", hit_iou_frac)
+        for number, case in enumerate(cases, 1)
     )
     body = f'<div class="grid">{cards}</div>' if cards else '<p class="empty">No cases.</p>'
     return (
@@ -228,7 +245,9 @@ def _last_if_missing(value_frac: float | None) -> float:
 
 
 def _class_row(row: ClassRow, sample: Sequence[ShownCase], anchor: str, hit: float) -> str:
-    cards = "".join(_card(case, f"{anchor}-{number}", hit) for number, case in enumerate(sample, 1))
+    cards = "".join(
+        render_card(case, f"{anchor}-{number}", hit) for number, case in enumerate(sample, 1)
+    )
     count = "" if row.num_images < 0 else f"{row.num_images:,} image{'s'[: row.num_images != 1]}"
     bars = _bar_row("mean IoU", row.mean_iou_frac) + _bar_row("hits", row.hit_frac)
     return (
@@ -238,7 +257,8 @@ def _class_row(row: ClassRow, sample: Sequence[ShownCase], anchor: str, hit: flo
     )
 
 
-def _provenance(pairs: Pairs) -> str:
+def provenance_footer(pairs: Pairs) -> str:
+    """Return the end of the page: what it was made from."""
     if not pairs:
         return ""
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
@@ -247,6 +267,8 @@ def _provenance(pairs: Pairs) -> str:
 
 def _verdict(case: ShownCase, hit_iou_frac: float) -> tuple[str, str]:
     """CSS class and words for how the case went."""
+    if case.verdict is not None:
+        return case.verdict
     if not math.isnan(case.iou):
         hit = case.iou >= hit_iou_frac
         return ("hit" if hit else "miss"), f"{'✓' if hit else '✗'} {case.iou:.2f}"
@@ -257,19 +279,22 @@ def _verdict(case: ShownCase, hit_iou_frac: float) -> tuple[str, str]:
     return "none", "no IoU" if len(case.true_box_B4) else "no true box"
 
 
-def _card(case: ShownCase, anchor: str, hit_iou_frac: float) -> str:
-    """One case: picture, map and boxes in layers, then its numbers."""
+def render_card(case: ShownCase, anchor: str, hit_iou_frac: float) -> str:
+    """Return one case: picture, map and boxes in layers, then its numbers."""
     css, words = _verdict(case, hit_iou_frac)
-    known = not math.isnan(case.iou)
-    meter = f'<i style="width:{100 * case.iou:.1f}%"></i>' if known else ""
+    meter = ""
+    if case.verdict is None:
+        known = not math.isnan(case.iou)
+        bar = f'<i style="width:{100 * case.iou:.1f}%"></i>' if known else ""
+        meter = f'<div class="meter">{bar}<s style="left:{100 * hit_iou_frac:.1f}%"></s></div>'
     score = "" if case.class_score is None else f"score {case.class_score:.3g}"
     remark = f'<div class="remark">{escape(case.note)}</div>' if case.note else ""
+    caption = escape(case.caption or case.class_name)
     return (
         f'<figure class="card {css}" id="{anchor}">'
-        f'<a class="tile" href="{case.overlay_href}">{_frame(case, words)}</a>'
-        f'<div class="meter">{meter}<s style="left:{100 * hit_iou_frac:.1f}%"></s></div>'
-        f'<figcaption><div class="first"><span class="name">{escape(case.class_name)}</span>'
-        f'<span class="chip">{words}</span></div>'
+        f'<a class="tile" href="{case.overlay_href}">{_frame(case, words)}</a>{meter}'
+        f'<figcaption><div class="first"><span class="name" title="{caption}">{caption}</span>'
+        f'<span class="chip">{escape(words)}</span></div>'
         f'<div class="second"><span class="id" title="{escape(case.image_id)}">'
         f'{escape(case.image_id)}</span><span class="score">{score}</span></div>'
         f"{remark}{_details(case)}</figcaption></figure>"
@@ -298,12 +323,15 @@ def _details(case: ShownCase) -> str:
     pairs = [
         ("image", case.image_id),
         ("class", case.class_name + ("" if case.present else " (not in picture)")),
-        ("IoU", "–" if math.isnan(case.iou) else f"{case.iou:.4f}"),
         ("class score", "–" if case.class_score is None else f"{case.class_score:.5g}"),
         ("size", f"{case.size_wh[0]} × {case.size_wh[1]} px"),
     ]
+    if case.verdict is None:
+        pairs.insert(2, ("IoU", "–" if math.isnan(case.iou) else f"{case.iou:.4f}"))
+    pairs += [(f"{which} maximum", f"{x:g}, {y:g}") for x, y, which in case.peaks]
     rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
-    rows += f"<dt>predicted</dt><dd>{_box_lines(case.predicted_box_B4)}</dd>"
+    if case.verdict is None:
+        rows += f"<dt>predicted</dt><dd>{_box_lines(case.predicted_box_B4)}</dd>"
     rows += f"<dt>true</dt><dd>{_box_lines(case.true_box_B4)}</dd>"
     rows += f"<dt>note</dt><dd>{escape(case.note)}</dd>" if case.note else ""
     return f'<dl class="more">{rows}</dl>'

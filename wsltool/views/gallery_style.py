@@ -76,6 +76,15 @@ section{margin:34px 0 0}
 .true .dark{stroke-dasharray:7 5}
 .stage .dark{stroke-width:6px}.stage .lit{stroke-width:3px}
 .stage .true *{stroke-dasharray:11 7}
+.peak path{stroke-linecap:round;stroke-width:9px}.peak.other path{stroke-linecap:square;
+ stroke-width:7px}
+.peak .dark{stroke-width:14px;opacity:1}.peak.other .dark{stroke-width:11.5px}
+.peak .white{stroke:#fff;stroke-width:12px}.peak.other .white{stroke-width:9.5px}
+.peak.first .lit{stroke:var(--first)}.peak.other .lit{stroke:var(--other)}
+.stage .peak path{stroke-width:14px}.stage .peak .white{stroke-width:18px}
+.stage .peak .dark{stroke-width:21px}
+.sign.first,.sign.other{width:14px;height:14px;border:2px solid #fff;outline:1px solid #0c0e16}
+.sign.first{border-radius:50%;background:var(--first)}.sign.other{background:var(--other)}
 .contour path{stroke:#fff;stroke-width:1.1px;opacity:.9}
 .no-map .heat,.no-map .contour,.no-boxes .predicted,.no-boxes .true{visibility:hidden}
 .bare .heat,.bare svg{visibility:hidden}
@@ -105,6 +114,10 @@ figcaption{padding:9px 12px 11px;min-width:0}
 .strip figcaption{padding:6px 9px 7px;font-size:13px}
 .strip .name,.strip .remark,.strip .score{display:none}
 .strip .first{float:right;margin-left:8px}.strip .second{font-size:12px}
+.panels .strip{grid-template-columns:repeat(auto-fit,minmax(min(100%,230px),1fr))}
+.panels .strip .name,.panels .strip .score{display:block}.panels .strip .id{display:none}
+.panels .strip .first{float:none;margin:0}.class .count.id{white-space:normal;
+ overflow-wrap:anywhere}
 .empty{color:var(--soft);border:1px dashed var(--line);border-radius:var(--round);padding:22px;
  text-align:center}
 .absent{color:var(--soft);border-top:1px solid var(--line);padding-top:14px;overflow-wrap:anywhere}
@@ -143,6 +156,8 @@ dialog .place{margin-right:auto;color:var(--soft);font-variant-numeric:tabular-n
  .side{border:0;max-height:34dvh}.side figcaption{padding:12px 14px}
  dialog kbd{display:none}
 }
+@media(max-width:760px){.panels .strip{grid-template-columns:repeat(auto-fit,minmax(130px,1fr))}
+ .panels .strip .first{flex-wrap:wrap;gap:0 8px;justify-content:space-between}}
 @media(prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 @media print{.tools{display:none}.card,.class{break-inside:avoid}}
 """

@@ -9,7 +9,8 @@ of the original picture, ``x0 y0 x1 y1``.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,9 +19,12 @@ from numpy.typing import NDArray
 from wsltool.errors import BadImageError, UsageError
 
 __all__ = [
+    "FIRST_RGB",
+    "OTHER_RGB",
     "OUTLINE_RGB",
     "PREDICTED_RGB",
     "TRUE_RGB",
+    "PeakMark",
     "UnitHeat",
     "check_boxes",
     "check_picture",
@@ -40,11 +44,31 @@ TRUE_RGB: Final = (54, 200, 255)
 """Sky blue, dashed: true boxes. Blue and yellow stay apart for every colour vision."""
 PREDICTED_RGB: Final = (255, 230, 30)
 """Yellow, solid: predicted boxes."""
+FIRST_RGB: Final = (229, 26, 38)
+"""Red, a disc: the maximum of the first map (Kim et al. 2017, figure 4)."""
+OTHER_RGB: Final = (255, 146, 10)
+"""Orange, a square: the maximum of the other map. The shapes tell them apart without colour."""
 OUTLINE_RGB: Final = (12, 14, 22)
 """Nearly black: beside every line, so that it shows on any background."""
 CONTOUR_RGB: Final = (255, 255, 255)
 
 MAX_HEAT_ALPHA: Final = 0.64
+
+
+class PeakMark(NamedTuple):
+    """Where a map is hottest.
+
+    Attributes
+    ----------
+    x_px, y_px
+        In pixels of the picture; a pixel's centre is at .5.
+    which
+        The first map, or the other that it is compared with.
+    """
+
+    x_px: float
+    y_px: float
+    which: Literal["first", "other"] = "first"
 
 
 class UnitHeat(NamedTuple):
@@ -237,9 +261,10 @@ def draw_overlay(
     true_box_B4: FloatArray | None = None,
     *,
     contour_level: float | None = None,
+    peaks: Sequence[PeakMark] = (),
     longest_px: int = 360,
 ) -> UInt8Array:
-    """Draw heat, contour and boxes over a picture.
+    """Draw heat, contour, boxes and maxima over a picture.
 
     Parameters
     ----------
@@ -253,6 +278,8 @@ def draw_overlay(
         outside the picture are cut off.
     contour_level
         Outline of ``heat > contour_level``, in the heat's own units.
+    peaks
+        Points to mark: a red disc for the first map, an orange square for the other.
     longest_px
         The longer side of the result; smaller pictures are enlarged.
 
@@ -286,6 +313,8 @@ def draw_overlay(
         _draw_box(canvas, box, PREDICTED_RGB, line_px, dash_px=0)
     for box in true * scale_4:
         _draw_box(canvas, box, TRUE_RGB, line_px, dash_px=4 * line_px)
+    for peak in reversed(peaks):
+        _draw_peak(canvas, np.array(peak[:2]) * scale_4[:2], peak.which, 3 * line_px)
     return canvas
 
 
@@ -341,6 +370,19 @@ def _draw_box(
         ring, dark = ring & on_HW, dark & on_HW
     canvas[dark] = OUTLINE_RGB
     canvas[ring] = colour
+
+
+def _draw_peak(canvas: UInt8Array, xy_2: NDArray[np.float64], which: str, radius_px: int) -> None:
+    """Draw a disc or a square in place: colour, then a white and a dark rim."""
+    height_px, width_px = canvas.shape[:2]
+    row_H1, col_1W = np.ogrid[:height_px, :width_px]
+    away_HW, aside_HW = np.abs(row_H1 + 0.5 - xy_2[1]), np.abs(col_1W + 0.5 - xy_2[0])
+    is_disc = which == "first"
+    reach_HW = np.hypot(away_HW, aside_HW) if is_disc else np.maximum(away_HW, aside_HW)
+    rim_px = max(1.0, radius_px / 3)
+    canvas[reach_HW <= radius_px + 2 * rim_px] = OUTLINE_RGB
+    canvas[reach_HW <= radius_px + rim_px] = CONTOUR_RGB
+    canvas[reach_HW <= radius_px] = FIRST_RGB if is_disc else OTHER_RGB
 
 
 def _ring_mask(

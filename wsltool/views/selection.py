@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from wsltool.errors import UsageError
 
-__all__ = ["NUM_CLASSES", "NUM_EXTREME", "NUM_SAMPLES", "select_cases", "shown_cases"]
+__all__ = [
+    "NUM_CLASSES",
+    "NUM_EXTREME",
+    "NUM_SAMPLES",
+    "sample_class",
+    "select_cases",
+    "shown_cases",
+]
 
 IntArray = NDArray[np.int64]
 

@@ -1,0 +1,176 @@
+"""Write a gallery that sets several maps of the same pictures side by side.
+
+Two layouts: a row for each picture and class with a panel for each map (Oquab et al. 2015,
+figure 1), or a card for each with the maxima of two maps (Kim et al. 2017, figure 4). Files,
+look and safety are those of `wsltool.views.gallery`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsltool.views.gallery_case import Case, ShownCase
+from wsltool.views.gallery_files import PAGE_NAME, finish_gallery, new_gallery, write_case
+from wsltool.views.gallery_page import (
+    escape,
+    page_head,
+    pairs_list,
+    provenance_footer,
+    render_card,
+    render_dialog,
+)
+
+__all__ = ["CaseRow", "Section", "write_comparison"]
+
+Pairs = Sequence[tuple[str, str]]
+
+_MAP = (
+    '<button data-toggle="map" aria-pressed="true"><i class="sign map"></i>score map'
+    " <kbd>M</kbd></button>"
+)
+_BOXES = (
+    '<button data-toggle="boxes" aria-pressed="true"><i class="sign true"></i>true box'
+    " <kbd>B</kbd></button>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """Cases that stand in one line.
+
+    Attributes
+    ----------
+    title, detail
+        What stands beside them; a row without a title is a grid of cards.
+    numbers
+        Numbers of cases, as `write_comparison` is given them; those that were left out are
+        not shown.
+    """
+
+    title: str
+    detail: str
+    numbers: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page: its anchor, heading, a sentence, and rows of cases."""
+
+    anchor: str
+    name: str
+    lead: str
+    rows: Sequence[CaseRow]
+
+
+def write_comparison(
+    folder: Path,
+    cases: Iterable[tuple[int, Case]],
+    *,
+    title: str,
+    facts: Pairs,
+    sections: Sequence[Section],
+    marks: Pairs,
+    provenance: Pairs = (),
+    longest_px: int = 720,
+    overwrite: bool = False,
+    identity: Callable[[], str],
+) -> Path:
+    """Write the page and its pictures into a new folder.
+
+    Parameters
+    ----------
+    folder
+        Where; see `wsltool.views.gallery.write_gallery` for when it appears and what is
+        replaced.
+    cases
+        (number, case), read once; several may have the same number: panels of one picture,
+        which follow each other and share the photo.
+    title, facts
+        The head of the page.
+    sections
+        What is shown where; a case may stand in several.
+    marks
+        The legend of the maxima: (``first`` or ``other``, whose it is).
+    provenance
+        (name, value) at the end.
+    longest_px
+        Longer side of the pictures at most.
+    overwrite
+        Replace an older gallery in the same place.
+    identity
+        Tells what it is made from, once all cases are drawn.
+
+    Returns
+    -------
+    pathlib.Path
+        The page, ``folder/index.html``.
+
+    Raises
+    ------
+    StoreExistsError
+        If something is at `folder` that is no gallery, or is one without `overwrite`.
+    BadImageError
+        If a picture, map or box cannot be drawn; nothing is left behind.
+    """
+    shown: dict[int, list[ShownCase]] = {}
+    num_cases = 0
+    with new_gallery(folder, overwrite=overwrite) as draft:
+        for number, case in cases:
+            panels = shown.setdefault(number, [])
+            photo = panels[0].picture_href if panels else None
+            panels.append(write_case(draft, num_cases, case, longest_px, photo))
+            num_cases += 1
+        toggles = _toggles([case for panels in shown.values() for case in panels])
+        css = ' class="panels"' * any(len(panels) > 1 for panels in shown.values())
+        body = "".join(_section(section, shown) for section in sections)
+        page = (
+            f"{page_head(title)}<header><div><h1>{escape(title)}</h1>"
+            f'<dl class="facts">{pairs_list(facts)}</dl></div></header>'
+            f"{_tools(sections, marks, toggles, has_provenance=bool(provenance))}"
+            f"<main{css}>{body}{provenance_footer(provenance)}</main>"
+            f"{render_dialog(toggles)}</body></html>\n"
+        )
+        finish_gallery(draft, page, num_cases, identity())
+    return folder / PAGE_NAME
+
+
+def _toggles(cases: Sequence[ShownCase]) -> str:
+    has_map = any(case.heat_href for case in cases)
+    return _MAP * has_map + _BOXES * any(len(case.true_box_B4) for case in cases)
+
+
+def _tools(sections: Sequence[Section], marks: Pairs, toggles: str, *, has_provenance: bool) -> str:
+    links = [(section.anchor, section.name) for section in sections]
+    links += [("made", "Made by")] * has_provenance
+    nav = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name in links)
+    legend = "".join(
+        f'<span class="plate"><i class="sign {css}"></i>{escape(name)}</span>'
+        for css, name in marks
+    )
+    return (
+        f'<div class="tools"><div><nav>{nav}</nav>'
+        f'<span class="keys">{toggles}{legend}</span></div></div>'
+    )
+
+
+def _section(section: Section, shown: dict[int, list[ShownCase]]) -> str:
+    body = "".join(
+        _row(row, f"{section.anchor}-{place}", shown) for place, row in enumerate(section.rows, 1)
+    )
+    return (
+        f'<section id="{section.anchor}" data-name="{escape(section.name)}">'
+        f'<h2>{escape(section.name)}</h2><p class="lead">{escape(section.lead)}</p>'
+        f"{body or '<p class=empty>No cases.</p>'}</section>"
+    )
+
+
+def _row(row: CaseRow, anchor: str, shown: dict[int, list[ShownCase]]) -> str:
+    cases = [case for number in row.numbers for case in shown.get(number, [])]
+    cards = "".join(render_card(case, f"{anchor}-{n}", 0.0) for n, case in enumerate(cases, 1))
+    if not row.title:
+        return f'<div class="grid">{cards}</div>' if cards else ""
+    head = f'<h3>{escape(row.title)}</h3><div class="count id">{escape(row.detail)}</div>'
+    strip = f'<div class="strip">{cards}</div>' if cards else ""
+    return f'<div class="class"><div>{head}</div>{strip}</div>' if cards else ""
