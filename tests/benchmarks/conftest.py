@@ -51,3 +51,11 @@ def record(request: pytest.FixtureRequest) -> Callable[..., None]:
             file.write(json.dumps(line) + "\n")
 
     return write
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """Return where stores are kept: ``$WSLTOOL_BENCHMARK_WORK``, or for this test only."""
+    folder = Path(os.environ.get("WSLTOOL_BENCHMARK_WORK", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -9,7 +9,6 @@ classes that this cut of VOC has plenty of. About twenty minutes on two idle cor
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,6 @@ POOLS = ("gap", "gmp", "lse:1", "gwrp:.996")
 RATES = (0.001, 0.004)
 SEEDS = (0, 1, 2)
 NUM_SAMPLES = 1000
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    """Return where stores are kept."""
-    folder = Path(os.environ.get("WSLTOOL_BENCHMARK_WORK", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def images(data_dir: Path, work: Path, split: str) -> Path:
