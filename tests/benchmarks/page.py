@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "benchmarks"
@@ -22,8 +23,26 @@ def page(lines: list[dict]) -> str:
         said = {k: v for k, v in line.items() if k not in ("benchmark", "date", "commit")}
         parts += ["", f"## {name}", "", f"{line['date']}, commit {line['commit']}", ""]
         parts += ["| what | value |", "|---|---|"]
-        parts += [f"| {key} | {value} |" for key, value in said.items()]
+        parts += [f"| {key} | {value} |" for key, value in _rows(said)]
     return "\n".join(parts) + "\n"
+
+
+def _rows(values: dict) -> Iterator[tuple[str, object]]:
+    """Yield names and values; a table within a table has a row for each of its rows."""
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            yield key, ", ".join(map(str, value)) if isinstance(value, list) else value
+            continue
+        for name, one in value.items():
+            said = one
+            if isinstance(one, dict):
+                said = ", ".join(f"{n} {_plain(v)}" for n, v in one.items())
+            yield f"{key}: {name}", said
+
+
+def _plain(value: object) -> object:
+    """Return a mean and its deviation as they are printed."""
+    return f"{value[0]} ± {value[1]}" if isinstance(value, list) else value
 
 
 if __name__ == "__main__":
