@@ -167,20 +167,14 @@ class FeatureKeeper:
         """Return rows and columns of the suppressed layer."""
         grid: list[tuple[int, int]] = []
 
-        def note(value: Tensor) -> None:
+        def note(value: Tensor) -> Tensor:
             grid.append((int(value.shape[2]), int(value.shape[3])))
+            return value
 
-        part = self.network.module.get_submodule(suppression.layer)
-        if suppression.is_input:
-            hook: Any = part.register_forward_pre_hook(lambda _part, args: note(args[0]))
-        else:
-            hook = part.register_forward_hook(lambda _part, _args, output: note(output))
         size_px = examples.preprocess.size_px
-        try:
-            with self.computed("the suppressed layer"):
-                self.network(torch.zeros((1, 3, size_px, size_px), device=self.device))
-        finally:
-            hook.remove()
+        x_NCHW = torch.zeros((1, 3, size_px, size_px), device=self.device)
+        with self.computed("the suppressed layer"), suppression.watching(self.network, note):
+            self.network(x_NCHW)
         return grid[-1]
 
 

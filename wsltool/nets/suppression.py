@@ -89,6 +89,21 @@ class Suppression:
         for first in self.firsts:
             first.network.eval().requires_grad_(False).to(device)
 
+    @contextmanager
+    def watching(self, network: Network, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Pass what is suppressed of `network` through `change` while the block runs."""
+        part = network.module.get_submodule(self.layer)
+        if self.is_input:
+            hook: Any = part.register_forward_pre_hook(
+                lambda _part, args: (change(args[0]), *args[1:])
+            )
+        else:
+            hook = part.register_forward_hook(lambda _part, _args, output: change(output))
+        try:
+            yield
+        finally:
+            hook.remove()
+
     @torch.no_grad()
     def mask(
         self,
@@ -230,12 +245,5 @@ def suppressing(
             )
         return value * kept_N1HW.to(value.dtype)
 
-    part = network.module.get_submodule(suppression.layer)
-    if suppression.is_input:
-        hook: Any = part.register_forward_pre_hook(lambda _p, args: (masked(args[0]), *args[1:]))
-    else:
-        hook = part.register_forward_hook(lambda _p, _args, output: masked(output))
-    try:
+    with suppression.watching(network, masked):
         yield
-    finally:
-        hook.remove()
