@@ -147,6 +147,20 @@ def test_a_signal_is_heard_between_two_steps(tmp_path: Path, one_thread: object)
     assert same(train(tmp_path / "b"), train(tmp_path / "a"))
 
 
+def test_a_model_on_the_way_is_kept_though_a_signal_came(tmp_path: Path) -> None:
+    kept: list[int] = []
+
+    def ask(done: int, _total: int) -> None:
+        if done == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = Watcher(step=ask, keep_at=[5], keep=lambda iteration, _model: kept.append(iteration))
+    with pytest.raises(Interrupted):
+        train(tmp_path, checkpoint_s=1e9, watcher=watcher)
+    train(tmp_path, watcher=replace(watcher, step=lambda _done, _total: None))
+    assert kept == [5]
+
+
 def test_pieces_of_a_batch_add_up(tmp_path: Path, one_thread: object) -> None:
     """A network without batch normalisation, with dropout: pieces take the same steps."""
     config = TrainConfig(

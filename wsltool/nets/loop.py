@@ -295,13 +295,13 @@ class Loop:
         self.listener.record(record)
 
     def _afterwards(self, sign: StopSign, *, stop: bool) -> None:
-        """Do what is due after a step: keep the network, validate, write a checkpoint, stop."""
-        if stop:
-            self._save()
-            raise Interrupted(sign.signum or signal.SIGTERM)
+        """Do what is due after a step: keep the network, stop, validate, write a checkpoint."""
         if self.iteration in self.task.keep_at and self.task.world.is_first:
             with self._whole():
                 self.listener.keep(self.iteration)
+        if stop:
+            self._save()
+            raise Interrupted(sign.signum or signal.SIGTERM)
         self._validate(sign)
         age_s = time.monotonic() - self._saved_at
         at_end = self.iteration % self.batches_per_epoch == 0 and age_s > _EPOCH_CHECKPOINT_S

@@ -74,13 +74,13 @@ class SourceChoice:
         varied = config.shown.num_views is None or config.masked_pooling != "none"
         if config.freeze == "none" or varied or self.place.world.size > 1:
             return None
-        has_layer = suppression is not None and not suppression.is_input
+        layer = None if suppression is None or suppression.is_input else suppression.layer
         is_padded = self.preprocess.fit == "letterbox" and not config.count_padding
         return find_cut(
             self.start.network,
             self.preprocess.size_px,
             still=self.still,
-            before=suppression.layer if suppression is not None and has_layer else None,
+            before=layer,
             pooled=config.pool == "gap" and not is_padded and suppression is None,
         )
 
