@@ -321,6 +321,14 @@ def test_a_bug_is_70_with_a_traceback(folder: Path) -> None:
     )
 
 
+def test_an_interruption_is_one_line_wherever_it_comes(folder: Path) -> None:
+    network = "tests.cli.networks:interrupted"
+    command = Command(folder, "cam", "in.h5", "--model", network, "--workers", "0")
+    assert command.wait() == 130
+    line = "wsltool: interrupted; the same command continues where this one stopped."
+    assert command.stderr.splitlines() == [line]
+
+
 def test_a_full_disk_is_one_line(folder: Path) -> None:
     code, out, err = _said(folder, "ulimit -f 2; wsltool boxes maps.h5 -q --components all")
     assert (code, out, err) == (1, "maps.boxes.h5\n", "wsltool: File too large.\n")

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, Any, get_type_hints
@@ -147,6 +148,7 @@ def _bug() -> int:
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Drop the work in flight; on a second signal, end at once."""
     _on_signals(_end)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)  # zarr's
     sys.unraisablehook = _end_where_ignored
     raise Interrupted(number)
 
