@@ -18,8 +18,9 @@ import pytest
 
 import wsltool
 from wsltool.metrics.baselines import centre_peaks
-from wsltool.metrics.protocols import ScoreProtocol, find_protocol, sum_counts
+from wsltool.metrics.protocols import ScoreProtocol, find_protocol
 from wsltool.metrics.records import Peaks, Truth
+from wsltool.metrics.tally import Tally
 from wsltool.stages.scored import join_images, usable_slots
 from wsltool.stages.scored_records import Source, records
 from wsltool.stores.lineage import find_ancestor
@@ -102,7 +103,7 @@ def differences(
             row += len(place)
             totals[0].append(protocol.count(taken, true))
             totals[1].append(protocol.count(centre_peaks(taken, true.size_wh_N2), true))
-        point, centre = (protocol.result(sum_counts(total)).value for total in totals)
+        point, centre = (protocol.result(Tally.joined(total)).value for total in totals)
         found.append(point - centre)
     return float(np.mean(found))
 

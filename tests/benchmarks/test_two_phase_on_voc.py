@@ -13,6 +13,7 @@ hour on two idle cores; ``WSLTOOL_BENCHMARK_WORK`` names a folder that is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ import pytest
 import wsltool
 from tests.benchmarks.test_heads_on_voc import CLASSES, NUM_SAMPLES, images
 from wsltool.metrics.pixel_histogram import histogram_ap
-from wsltool.metrics.protocols import find_protocol, sum_counts
+from wsltool.metrics.protocols import find_protocol
+from wsltool.metrics.tally import Tally
 from wsltool.stages.scored import join_images, usable_slots
 from wsltool.stages.scored_records import Source, records
 from wsltool.stores.lineage import find_ancestor
@@ -89,13 +91,22 @@ def histograms(path: Path, other: Path) -> dict[int, tuple[Any, Any]]:
         open_store(other) as against,
         find_ancestor(store, "images", "--truth") as truth,
     ):
-        protocol = find_protocol("saliency-ap").with_options(classes=CLASSES, other=str(other))
+        protocol = find_protocol("saliency-ap").with_options(classes=CLASSES)
         protocol = protocol.with_classes(truth.class_names(), truth.whole("class_id").tolist())
+        protocol = replace(protocol, by_image=True)
         join = join_images(store, truth, given=store, without_skipped=False, only_masked=True)
         slots = usable_slots(store, protocol)
-        source = Source(store, truth, join, slots, against, join.row_N)
-        counts: Any = sum_counts(protocol.count(p, true) for p, true in records(source, protocol))
-        return dict(counts.image_2B)
+        pairs = []
+        for one in (store, against):
+            read = records(Source(one, truth, join, slots), protocol)
+            pairs.append(Tally.joined(protocol.count(p, true) for p, true in read).tables["pair"])
+    both = pairs[0]["mapped"] & pairs[1]["mapped"] & ~np.isnan(pairs[0]["ap"])
+    both &= np.isin(pairs[0]["class"], protocol.class_index)
+    rows = pairs[0]["row"][both]
+    bins = [table["bins"][both].astype(np.int64) for table in pairs]
+    return {
+        row: tuple(one[rows == row].sum(axis=0) for one in bins) for row in np.unique(rows).tolist()
+    }
 
 
 def gain(pairs: list[tuple[Any, Any]], times_N: Any) -> float:

@@ -8,7 +8,7 @@ import pytest
 from wsltool.errors import ProtocolError
 from wsltool.metrics.protocols import PROTOCOLS
 
-from .blocks import predictions, truth
+from .blocks import predictions, random_predictions, random_truth, truth
 
 TOP1, TOP5, GT_KNOWN = (PROTOCOLS[name] for name in ("ilsvrc-top1", "ilsvrc-top5", "gt-known"))
 
@@ -212,7 +212,52 @@ def test_exactly_one_label(protocol):
 
 @pytest.mark.parametrize("protocol", [TOP1, TOP5, GT_KNOWN], ids=lambda protocol: protocol.name)
 def test_no_images(protocol):
-    counts = protocol.count(predictions(), truth())
-    assert np.isnan(protocol.result(counts).value)
+    tally = protocol.count(predictions(), truth())
+    assert np.isnan(protocol.result(tally).value)
+    assert sum(protocol.result(tally).mistakes.values()) == 0
     more = protocol.count(predictions(([2], [(2, GOOD)])), truth([(2, GOOD)]))
-    assert protocol.result(counts + more).value == protocol.result(more).value
+    assert protocol.result(tally + more).value == protocol.result(more).value
+
+
+def test_mistakes():
+    """Each counted image once: what is the matter with the first guess of its label."""
+    part = [0, 0, 4, 4]
+    true = truth(
+        *[[(2, GOOD)]] * 6,
+        {"boxes": [], "labels": [2]},
+        {"boxes": [(2, GOOD)], "excluded": True},
+    )
+    predicted = predictions(
+        ([2], [(2, GOOD)]),
+        ([1, 2], [(1, GOOD), (2, part)]),
+        ([1], [(1, GOOD)]),
+        ([2], []),
+        None,
+        ([2], [(2, BAD)]),
+        ([2], [(2, GOOD)]),
+        ([1], []),
+    )
+    names = {"several instances": 0, "too large": 0, "misplaced": 0}
+    known = names | {"right": 1, "only a part": 1, "background": 1, "no box": 3, "no true box": 1}
+    assert _score(GT_KNOWN, predicted, true).mistakes == known
+    guessed = known | {"wrong class": 1, "no box": 2}
+    assert _score(TOP5, predicted, true).mistakes == guessed
+    assert _score(TOP1, predicted, true).mistakes == guessed | {"wrong class": 2, "only a part": 0}
+    # The second guess of the class is the right one.
+    twice = predictions(([2, 2], [(2, BAD), (2, GOOD)]))
+    assert _score(TOP5, twice, truth([(2, GOOD)])).mistakes["right"] == 1
+    assert _score(TOP1, twice, truth([(2, GOOD)])).mistakes["background"] == 1
+
+
+@pytest.mark.parametrize("protocol", [TOP1, TOP5, GT_KNOWN], ids=lambda protocol: protocol.name)
+def test_mistakes_agree_with_the_value(protocol):
+    rng = np.random.default_rng(5)
+    true = random_truth(rng, 300, 6, one_label=True)
+    result = _score(protocol, random_predictions(rng, true), true)
+    num_counted = result.extra["num_images"] - (
+        0 if protocol is GT_KNOWN else result.extra["num_excluded"]
+    )
+    assert sum(result.mistakes.values()) == num_counted
+    right = 100 * result.mistakes["right"] / num_counted
+    assert result.value == pytest.approx(right if protocol is GT_KNOWN else 100 - right)
+    assert result.mistakes["no true box"] == result.extra["num_without_true_box"]

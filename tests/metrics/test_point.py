@@ -238,8 +238,8 @@ class TestBoxes:
         np.testing.assert_array_equal(points.map_class_NS, [[3, 0, 1]])
         np.testing.assert_array_equal(points.peak_xy_NS2[0], [[4, 4], [1, 1], [2, 2]])
         protocol = POINT.with_options(tolerance=0)
-        counts = protocol.count(points, truth([(3, [0, 0, 5, 5])]))
-        assert counts.parts[0].outcome_D.tolist() == [TRUE, 0, 0]
+        tally = protocol.count(points, truth([(3, [0, 0, 5, 5])]))
+        assert tally.column("detection", "outcome").tolist() == [TRUE, 0, 0]
 
     def test_no_boxes_at_all(self):
         points = best_box_points(predictions(([1], []), None), truth([], []))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import re
@@ -13,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsltool.errors import ProtocolError, UsageError
+from wsltool.errors import UsageError
 from wsltool.metrics.peak_distance import PeakPairs
-from wsltool.metrics.protocols import PROTOCOLS, find_protocol, sum_counts
-from wsltool.metrics.result import percent
+from wsltool.metrics.protocols import PROTOCOLS, find_protocol
+from wsltool.metrics.result import Result, percent
+from wsltool.metrics.tally import Tally
 
 from .blocks import (
     predictions,
@@ -28,10 +30,11 @@ from .blocks import (
     truth,
 )
 
-# Pixels of pairs are no arrays of images; their laws stand in test_saliency_ap.
-NAMES = sorted(name for name in PROTOCOLS if PROTOCOLS[name].record != "saliency")
 PARAMETERS = {
     "peak-in-box": {},
+    "coco-ap": {},
+    "corloc": {"iou": 0.5, "definition": "wsod"},
+    "voc07-ap": {"iou": 0.5, "grid": "devkit"},
     "cls-map": {},
     "peak-distance": {},
     "point": {
@@ -47,6 +50,8 @@ MAKE = {
     "class-scores": random_class_scores,
     "peak-pairs": random_peak_pairs,
 }
+# Heat and pixels are no arrays of images; the laws of their protocols stand beside their tests.
+NAMES = sorted(name for name in PROTOCOLS if PROTOCOLS[name].record in MAKE)
 
 
 def _random_block(name, seed, num_images=24, num_classes=6):
@@ -56,14 +61,20 @@ def _random_block(name, seed, num_images=24, num_classes=6):
     return protocol, MAKE[protocol.record](rng, true), true
 
 
-def _text(protocol, counts):
-    return json.dumps(protocol.result(counts).as_dict(), allow_nan=False)
+def _text(protocol, tally):
+    return json.dumps(protocol.result(tally).as_dict(), allow_nan=False)
+
+
+def _repeated(record, true, times):
+    """Make a data set in which image n occurs times[n] times, with rows of its own."""
+    image = np.repeat(np.arange(len(true)), times)
+    return record.take(image), dataclasses.replace(true.take(image), row_N=np.arange(len(image)))
 
 
 def _copy(record):
     values = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
     return {
-        name: _copy(value) if dataclasses.is_dataclass(value) else value.copy()
+        name: _copy(value) if dataclasses.is_dataclass(value) else copy.copy(value)
         for name, value in values.items()
     }
 
@@ -85,13 +96,56 @@ def test_any_division_into_blocks_in_any_order_counts_the_same(name, seed, num_b
     order = list(range(len(true)))
     random.shuffle(order)
     blocks = [np.array(order[start::num_blocks], dtype=int) for start in range(num_blocks)]
-    counts = [protocol.count(predicted.take(block), true.take(block)) for block in blocks]
-    assert _text(protocol, sum_counts(counts)) == whole
+    parts = [protocol.count(predicted.take(block), true.take(block)) for block in blocks]
+    joined = Tally.joined(parts)
+    assert _text(protocol, joined) == whole
     nothing = protocol.count(predicted.take(np.arange(0)), true.take(np.arange(0)))
-    assert _text(protocol, nothing + sum_counts(counts)) == whole
+    assert _text(protocol, nothing + joined) == whole
+    assert _text(protocol, Tally.from_arrays(joined.as_arrays())) == whole
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32))
+def test_drawn_is_a_data_set_where_images_occur_so_often(name, seed):
+    protocol, predicted, true = _random_block(name, seed)
+    times = np.random.default_rng(seed).integers(0, 4, len(true))
+    tally = protocol.count(predicted, true)
+    drawn = protocol.result(tally.drawn(times))
+    again = _repeated(predicted, true, times)
+    real = protocol.result(protocol.count(*again))
+    _assert_alike(drawn, real)
+    assert _text(protocol, tally) == _text(protocol, protocol.count(predicted, true))
+    once = protocol.result(tally.drawn(np.ones(len(true), int)))
+    _assert_alike(once, protocol.result(tally))
+
+
+def _assert_alike(one: Result, other: Result):
+    """Every number is the same, sums of floats but for rounding."""
+    assert one.value == pytest.approx(other.value, abs=1e-11, nan_ok=True)
+    assert one.extra.keys() == other.extra.keys()
+    for name, value in one.extra.items():
+        assert value == pytest.approx(other.extra[name], abs=1e-11, nan_ok=True), name
+    values = [[row.value for row in found.per_class] for found in (one, other)]
+    assert values[0] == pytest.approx(values[1], abs=1e-11, nan_ok=True)
+    assert [row.counts for row in one.per_class] == [row.counts for row in other.per_class]
+    assert one.mistakes == other.mistakes
+    assert one.warnings == other.warnings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_image_has_an_entry_and_every_entry_an_image(name):
+    protocol, predicted, true = _random_block(name, 3)
+    true = dataclasses.replace(true, row_N=true.row_N + 100)
+    tally = protocol.count(predicted, true)
+    np.testing.assert_array_equal(tally.row_N, true.row_N)
+    for table, columns in tally.tables.items():
+        assert {len(column) for column in columns.values()} == {len(columns["row"])}, table
+        assert np.isin(columns["row"], true.row_N).all()
+        assert columns["row"].dtype == np.int64
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "coco-ap"])  # has areas
 @pytest.mark.parametrize("scale", [0.25, 8])
 def test_scale_of_the_image_makes_no_difference(name, scale):
     protocol, predicted, true = _random_block(name, 4)
@@ -117,8 +171,8 @@ def test_float32_boxes_and_uint8_flags_are_read_too(name):
     if not isinstance(predicted, PeakPairs):
         flags = predicted.has_prediction_N.astype(np.uint8)
         predicted = dataclasses.replace(predicted, has_prediction_N=flags)
-    counts = protocol.count(predicted, other)
-    assert _text(protocol, counts) == _text(protocol, protocol.count(predicted, true))
+    tally = protocol.count(predicted, other)
+    assert _text(protocol, tally) == _text(protocol, protocol.count(predicted, true))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,8 +180,8 @@ def test_inputs_stay_as_they_are(name):
     protocol, predicted, true = _random_block(name, 6)
     before = _copy(predicted), _copy(true)
     protocol.result(protocol.count(predicted, true))
-    for record, copy in zip((predicted, true), before, strict=True):
-        np.testing.assert_equal(_copy(record), copy)
+    for record, kept in zip((predicted, true), before, strict=True):
+        np.testing.assert_equal(_copy(record), kept)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,6 +200,7 @@ def test_result_tells_what_it_is(name):
 
 def test_classes_are_ranked_where_the_truth_must_not_choose_them():
     assert [name for name in NAMES if PROTOCOLS[name].ranks_classes] == [
+        "coco-ap",
         "ilsvrc-top1",
         "ilsvrc-top5",
         "point",
@@ -157,6 +212,11 @@ def test_classes_are_ranked_where_the_truth_must_not_choose_them():
         "ilsvrc-top5": 5,
     }
     assert {name for name in PROTOCOLS if "maps" in PROTOCOLS[name].reads} == {
+        "maxboxacc",
+        "maxboxacc-v2",
+        "maxboxacc-v3",
+        "pxap",
+        "pointing-game",
         "peak-in-box",
         "cls-map",
         "point",
@@ -198,6 +258,7 @@ def test_unknown_name():
         ("point", {"metric": "l1"}, '--metric must be chebyshev or euclidean, got "l1".'),
         ("point", {"confidence": "max"}, '--confidence must be map or cls, got "max".'),
         ("point", {"misses": "tp"}, '--misses must be fp or fn, got "tp".'),
+        ("voc07-ap", {"grid": "matlab"}, '--grid must be devkit or numpy, got "matlab".'),
         ("saliency-ap", {"pairs": "all"}, '--pairs must be pooled or per-pair, got "all".'),
         (
             "cls-map",
@@ -284,11 +345,6 @@ class TestClasses:
         assert result.warnings == (
             "1 classes have no object to find and are left out of the mean.",
         )
-
-
-def test_no_blocks():
-    with pytest.raises(ProtocolError, match="0 blocks of images were counted; expected"):
-        sum_counts([])
 
 
 def test_nan_becomes_null_in_json():

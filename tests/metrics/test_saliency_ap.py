@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,22 +13,22 @@ from hypothesis import strategies as st
 
 from wsltool.errors import ProtocolError
 from wsltool.metrics.baselines import centre_heat, flat_heat
-from wsltool.metrics.protocols import PROTOCOLS, sum_counts
+from wsltool.metrics.protocols import PROTOCOLS
 from wsltool.metrics.saliency_ap import SaliencyPair, SaliencyPairs
+from wsltool.metrics.tally import Tally
 
 from .blocks import exact_ap, truth
 
 SALIENCY = PROTOCOLS["saliency-ap"]
-TRUTH = truth([])
+TRUTH = truth(*[[]] * 6)
 
 
-def _pair(row, class_index, heat, mask, other=None):
+def _pair(row, class_index, heat, mask):
     return SaliencyPair(
         row,
         class_index,
         np.array(mask, np.uint8),
         None if heat is None else np.array(heat, float),
-        None if other is None else np.array(other, float),
     )
 
 
@@ -38,6 +39,7 @@ def _result(*pairs, protocol=SALIENCY, **options):
 
 GOOD = _pair(0, 1, [[4, 1]], [[1, 0]])
 BAD = _pair(1, 1, [[1, 8]], [[1, 0]])
+_TIMES = ((1, 1), (2, 0), (0, 3), (2, 2))
 
 
 def test_pooled_by_hand():
@@ -127,10 +129,12 @@ def test_any_division_into_blocks_in_any_order_counts_the_same(seed, pairs):
     images = _random_pairs(rng, 6)
     protocol = SALIENCY.with_options(pairs=pairs)
     joined = SaliencyPairs(tuple(pair for image in images for pair in image.pairs))
-    parts = [protocol.count(images[n], TRUTH) for n in rng.permutation(6)]
+    parts = [
+        protocol.count(images[n], TRUTH.take(np.array([n]))) for n in rng.permutation(6).tolist()
+    ]
     texts = {
-        json.dumps(protocol.result(counts).as_dict())
-        for counts in (protocol.count(joined, TRUTH), sum_counts(parts))
+        json.dumps(protocol.result(tally).as_dict())
+        for tally in (protocol.count(joined, TRUTH), Tally.joined(parts))
     }
     assert len(texts) == 1
 
@@ -147,56 +151,54 @@ def test_pooled_is_the_exact_value_to_its_bound():
     assert result.extra["exact_at_most"] - result.value < 0.1
 
 
-class TestOther:
-    """Beside another store."""
+class TestDrawn:
+    """Samples of images, from 1024 bins of each pair."""
 
-    def test_difference(self):
-        better = [dataclasses.replace(GOOD, row=row, other_HW=BAD.heat_HW) for row in range(3)]
-        result = _result(*better, other="b.zarr")
-        assert result.value == 100
-        assert result.extra["pooled_difference_to_other"] == 50
-        assert result.extra["pooled_difference_95"] == [50, 50]
-        assert result.extra["num_images_compared"] == 3
-        assert result.extra["num_pairs_compared"] == 3
-        assert result.parameters["other"] == "b.zarr"
+    POOLED = dataclasses.replace(SALIENCY, by_image=True)
 
-    def test_of_the_chosen_classes(self):
-        protocol = dataclasses.replace(SALIENCY, classes=("b",), class_index=(1,))
-        pairs = [
-            dataclasses.replace(GOOD, other_HW=GOOD.heat_HW),
-            _pair(5, 2, [[1, 8]], [[1, 0]], [[8, 1]]),
+    def test_by_hand(self):
+        tally = self.POOLED.count(SaliencyPairs((GOOD, BAD)), TRUTH)
+        value = [self.POOLED.result(tally.drawn([a, b, *[0] * 4])).value for a, b in _TIMES]
+        assert value == [pytest.approx(50), 100, 50, pytest.approx(50)]
+        assert self.POOLED.result(tally).value == pytest.approx(50)
+        assert np.isnan(self.POOLED.result(tally.drawn([0] * 6)).value)
+
+    @settings(deadline=None, max_examples=20)
+    @given(st.integers(0, 2**32), st.sampled_from(["pooled", "per-pair"]), st.booleans())
+    def test_law_images_occur_so_often(self, seed, pairs, some):
+        rng = np.random.default_rng(seed)
+        images, times = _random_pairs(rng, 6), rng.integers(0, 4, 6)
+        protocol = self.POOLED.with_options(pairs=pairs)
+        if some:
+            protocol = dataclasses.replace(protocol, class_index=(1, 3))
+        joined = SaliencyPairs(tuple(pair for image in images for pair in image.pairs))
+        drawn = protocol.result(protocol.count(joined, TRUTH).drawn(times))
+        image = np.repeat(np.arange(6), times)
+        again = [
+            dataclasses.replace(pair, row=row)
+            for row, n in enumerate(image)
+            for pair in images[n].pairs
         ]
-        result = _result(*pairs, protocol=protocol, other="b.zarr")
-        assert result.extra["pooled_difference_to_other"] == 0
-        assert result.extra["num_images_compared"] == 1
+        tally = protocol.count(SaliencyPairs(tuple(again)), truth(*[[]] * len(image)))
+        real = protocol.result(tally.drawn(np.ones(len(image), int)))
+        assert drawn.value == pytest.approx(real.value, nan_ok=True)
+        assert drawn.extra == pytest.approx(real.extra, nan_ok=True)
+        for one, other in zip(drawn.per_class, real.per_class, strict=True):
+            assert one.value == pytest.approx(other.value, nan_ok=True)
+            assert one.counts == other.counts
+        if pairs == "per-pair":
+            assert drawn.value == pytest.approx(protocol.result(tally).value, nan_ok=True)
 
-    def test_only_pairs_that_both_have_a_map_of(self):
-        """Neither the other's lack of a map nor the first's is a difference."""
-        both = dataclasses.replace(GOOD, other_HW=GOOD.heat_HW)
-        lacking = _pair(2, 1, None, [[1, 0]], [[1, 8]])
-        result = _result(both, BAD, lacking, other="b.zarr")
-        assert result.extra["pooled_difference_to_other"] == 0
-        assert result.extra["num_pairs"] == 3
-        assert result.extra["num_pairs_compared"] == 1
-        assert result.extra["num_images_compared"] == 1
-        assert result.warnings[1:] == (
-            "2 pairs have no map in one of the stores and are not compared.",
+    def test_pixels_that_were_added_up(self):
+        tally = SALIENCY.count(SaliencyPairs((GOOD, BAD)), TRUTH).drawn([1] * 6)
+        line = (
+            "saliency-ap: the pixels of all images were added up; expected those of each image, "
+            "to draw images. Count with by_image."
         )
-
-    def test_nothing_to_compare(self):
-        result = _result(GOOD, other="b.zarr")
-        assert result.extra["num_pairs_compared"] == 0
-        assert np.isnan(result.extra["pooled_difference_to_other"])
-        assert np.isnan(result.extra["pooled_difference_95"]).tolist() == [True, True]
-
-    def test_order_of_blocks_makes_no_difference(self):
-        protocol = SALIENCY.with_options(other="b.zarr")
-        parts = [
-            protocol.count(SaliencyPairs((dataclasses.replace(one, other_HW=BAD.heat_HW),)), TRUTH)
-            for one in (GOOD, BAD)
-        ]
-        one, other = (protocol.result(sum_counts(order)) for order in (parts, parts[::-1]))
-        assert one.extra == other.extra
+        with pytest.raises(ProtocolError, match=f"^{re.escape(line)}$"):
+            SALIENCY.result(tally)
+        mean = SALIENCY.with_options(pairs="per-pair")
+        assert mean.result(tally).value == pytest.approx(75)
 
 
 class TestBaselines:

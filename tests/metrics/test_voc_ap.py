@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,9 @@ from wsltool.metrics.average_precision import (
     eleven_point_ap,
     precision_recall,
 )
-from wsltool.metrics.protocols import PROTOCOLS, sum_counts
-from wsltool.metrics.ranking import FALSE, NEITHER, TRUE, ranked
+from wsltool.metrics.protocols import PROTOCOLS
+from wsltool.metrics.ranking import FALSE, NEITHER, TRUE, average_precisions, ranked
+from wsltool.metrics.tally import Tally
 
 from .blocks import predictions, truth
 
@@ -26,8 +29,11 @@ HALF, LESS = [0, 0, 10, 5], [0, 0, 10, 4.99]
 def _outcomes(detections, *true_boxes):
     """What becomes of detections ``(box, score)`` of class 1 in one image, as they were given."""
     predicted = predictions(([1], [(1, box, score) for box, score in detections]))
-    (part,) = VOC.count(predicted, truth([(1, *box) for box in true_boxes])).parts
-    return part.outcome_D.tolist()
+    return _column(predicted, truth([(1, *box) for box in true_boxes]))
+
+
+def _column(predicted, true, name="outcome"):
+    return VOC.count(predicted, true).column("detection", name).tolist()
 
 
 def _result(predicted, true, protocol=VOC):
@@ -89,13 +95,11 @@ class TestOutcomes:
 
     def test_box_of_another_class_is_no_object(self):
         predicted = predictions(([1], [(1, A, 1)]))
-        (part,) = VOC.count(predicted, truth([(2, A)])).parts
-        assert part.outcome_D.tolist() == [FALSE]
+        assert _column(predicted, truth([(2, A)])) == [FALSE]
 
     def test_box_of_another_image_is_no_object(self):
         predicted = predictions(([1], []), ([1], [(1, A, 1)]))
-        (part,) = VOC.count(predicted, truth([(1, A)], [(1, B)])).parts
-        assert part.outcome_D.tolist() == [FALSE]
+        assert _column(predicted, truth([(1, A)], [(1, B)])) == [FALSE]
 
     def test_box_without_area(self):
         assert _outcomes([([3, 3, 3, 3], 1)], (A,)) == [FALSE]
@@ -187,9 +191,11 @@ class TestResult:
         predicted = predictions(([1], [(1, FAR, 0.5)]), ([1], [(1, A, 0.5)]))
         blocks = [VOC.count(predicted.take(n), true.take(n)) for n in np.array([[0], [1]])]
         for parts in (blocks, blocks[::-1]):
-            _, (score, outcome) = ranked(sum_counts(parts).parts, 2)
-            assert score.tolist() == [0.5, 0.5]
-            assert outcome.tolist() == [FALSE, TRUE]
+            tally = Tally.joined(parts)
+            ranking = ranked(tally)
+            assert tally.column("detection", "row")[ranking.order_D].tolist() == [0, 1]
+            assert ranking.outcome_D.tolist() == [FALSE, TRUE]
+            assert ranking.edge_K.tolist() == [0, 0, 2]
 
     def test_image_with_difficult_objects_only(self):
         true = truth([(1, A, "difficult")], [(1, B)], num_classes=2)
@@ -226,6 +232,81 @@ class TestResult:
         assert result.extra["num_images"] == 1
         assert result.extra["num_excluded"] == 1
 
+    def test_grid_of_2007_can_be_chosen(self):
+        """Six of ten found: a recall of exactly .6 reaches its step in the devkit's grid only."""
+        true = truth([(1, [10 * n, 0, 10 * n + 5, 5]) for n in range(10)])
+        found = predictions(([1], [(1, [10 * n, 0, 10 * n + 5, 5]) for n in range(6)]))
+        assert _result(found, true, VOC07).value == pytest.approx(700 / 11)
+        numpys = _result(found, true, VOC07.with_options(grid="numpy"))
+        assert numpys.value == pytest.approx(600 / 11)
+        assert numpys.parameters == {"iou": 0.5, "grid": "numpy"}
+
     def test_infinite_confidence(self):
         predicted = predictions(([1], [(1, FAR, -np.inf), (1, A, np.inf)]))
         assert _result(predicted, truth([(1, A)])).value == 100
+
+
+class TestDrawn:
+    """An image taken several times is several images."""
+
+    def test_by_hand(self):
+        """Ranked + - once; the first image twice: + + -, of three objects."""
+        true = truth([(1, A)], [(1, A)], num_classes=2)
+        tally = VOC.count(predictions(([1], [(1, A, 0.9)]), ([1], [(1, FAR, 0.8)])), true)
+        assert VOC.result(tally).value == 50
+        drawn = VOC.result(tally.drawn(np.array([2, 1])))
+        assert drawn.value == pytest.approx(200 / 3)
+        assert drawn.per_class[1].counts["num_true"] == 2
+        assert VOC.result(tally.drawn(np.array([0, 3]))).value == 0
+        assert np.isnan(VOC.result(tally.drawn(np.array([0, 0]))).value)
+
+    def test_equals_of_an_image_stay_together(self):
+        """- + of equal confidence, twice: - + - +, of two objects; not - - + +."""
+        true = truth([(1, A)], num_classes=2)
+        tally = VOC.count(predictions(([1], [(1, FAR, 0.5), (1, A, 0.5)])), true).drawn([2])
+        assert average_precisions(tally, np.array([0, 2]))[1] == pytest.approx(50)
+        mixed = VOC.count(predictions(([1], [(1, A, 0.5), (1, FAR, 0.5)])), true).drawn([2])
+        assert average_precisions(mixed, np.array([0, 2]))[1] == pytest.approx(50 + 50 * 2 / 3)
+
+
+def test_mistakes_of_false_detections():
+    true = truth([(1, A), (2, FAR), (3, B, "difficult")])
+    found = [
+        (1, A, 0.9),  # right
+        (1, A, 0.8),  # a second one
+        (1, FAR, 0.7),  # nothing of class 1 there
+        (0, FAR, 0.6),  # class 2
+        (3, B, 0.5),  # neither
+        (1, [0, 0, 4, 4], 0.4),  # a part
+    ]
+    predicted = predictions(([0, 1, 2, 3], found))
+    none = {"several instances": 0, "too large": 0, "misplaced": 0}
+    found = {"right": 1, "wrong class": 1, "only a part": 1, "background": 1, "duplicate": 1}
+    assert _result(predicted, true).mistakes == none | found
+    chosen = dataclasses.replace(VOC, classes=("b",), class_index=(1,))
+    assert _result(predicted, true, chosen).mistakes == none | found | {"wrong class": 0}
+    text = _result(predicted, true).as_dict()
+    assert text["mistakes"]["duplicate"] == 1
+    assert len(text["curve"]["recall"]) == 101
+
+
+def test_the_mean_curve_by_hand():
+    """Two classes: (true, false, true) of two objects, and nothing found of one."""
+    from wsltool.metrics.ranking import FALSE, TRUE, mean_curve
+    from wsltool.metrics.tally import Tally
+
+    detection = {
+        "row": np.zeros(3, np.int64),
+        "class": np.zeros(3, np.int32),
+        "score": np.array([3.0, 2.0, 1.0]),
+        "outcome": np.array([TRUE, FALSE, TRUE], np.int8),
+    }
+    tally = Tally(3, {"image": {"row": np.zeros(1, np.int64)}, "detection": detection})
+    curve = mean_curve(tally, np.array([2, 1, 0]), slice(None))
+    assert list(curve) == ["recall", "mean precision"]
+    assert curve["recall"][50] == 0.5
+    assert curve["mean precision"][:51] == [50.0] * 51
+    np.testing.assert_allclose(curve["mean precision"][51:], 100 / 3)
+    assert mean_curve(tally, np.array([2, 1, 0]), [1])["mean precision"] == [0.0] * 101
+    assert mean_curve(tally, np.array([2, 1, 0]), [2]) == {}
+    assert mean_curve(tally.drawn(np.array([2])), np.array([4, 2, 0]), slice(None)) == {}

@@ -12,8 +12,9 @@ import math
 import numpy as np
 import pytest
 
-from wsltool.metrics.protocols import PROTOCOLS, sum_counts
+from wsltool.metrics.protocols import PROTOCOLS
 from wsltool.metrics.records import Predictions, Truth
+from wsltool.metrics.tally import Tally
 
 
 def _overlap(a, b):
@@ -233,8 +234,8 @@ def _result(name, predicted, true):
     """By blocks of 16 images, to be sure."""
     protocol = PROTOCOLS[name]
     blocks = [np.arange(start, min(start + 16, len(true))) for start in range(0, len(true), 16)]
-    counts = [protocol.count(predicted.take(block), true.take(block)) for block in blocks]
-    return protocol.result(sum_counts(counts))
+    parts = [protocol.count(predicted.take(block), true.take(block)) for block in blocks]
+    return protocol.result(Tally.joined(parts))
 
 
 @pytest.mark.parametrize("seed", range(30))

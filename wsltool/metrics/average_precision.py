@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ RECALL_GRIDS: dict[str, FloatArray] = {
 
 
 def precision_recall(
-    true_D: npt.NDArray[np.bool_], false_D: npt.NDArray[np.bool_], num_positives: int
+    true_D: npt.NDArray[np.bool_],
+    false_D: npt.NDArray[np.bool_],
+    num_positives: int,
+    weight_D: npt.NDArray[np.int64] | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Return precision and recall after each detection, best first.
 
@@ -32,6 +35,9 @@ def precision_recall(
         Whether a detection is a true or a false positive; neither for one of a difficult object.
     num_positives : int
         Objects to be found, difficult ones left out.
+    weight_D : array of int64, optional
+        How often each detection counts, one directly behind the other; by default once.
+        Only the last of them is a point of the curve: the area under it is the same.
 
     Returns
     -------
@@ -39,7 +45,10 @@ def precision_recall(
         Precision is NaN until the first true or false positive; recall is NaN throughout where
         there is nothing to find.
     """
-    true_sum_D, false_sum_D = np.cumsum(true_D), np.cumsum(false_D)
+    if weight_D is None:
+        true_sum_D, false_sum_D = np.cumsum(true_D), np.cumsum(false_D)
+    else:
+        true_sum_D, false_sum_D = np.cumsum(true_D * weight_D), np.cumsum(false_D * weight_D)
     counted_D = true_sum_D + false_sum_D
     precision_D = np.full(len(counted_D), np.nan)
     np.divide(true_sum_D, counted_D, out=precision_D, where=counted_D > 0)
@@ -62,9 +71,7 @@ def area_ap(precision_D: FloatArray, recall_D: FloatArray) -> float:
     return float(np.sum((recall[step] - recall[step - 1]) * precision[step]))
 
 
-def eleven_point_ap(
-    precision_D: FloatArray, recall_D: FloatArray, grid: Literal["devkit", "numpy"] = "devkit"
-) -> float:
+def eleven_point_ap(precision_D: FloatArray, recall_D: FloatArray, grid: str = "devkit") -> float:
     """Return the mean of the best precision at a recall of at least 0, .1, …, 1 (VOC 2007).
 
     0 counts where no detection reaches the recall; a NaN is skipped. `grid` says how the eleven

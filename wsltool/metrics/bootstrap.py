@@ -1,94 +1,203 @@
-"""How sure a difference of two pooled average precisions is: the paired bootstrap over images."""
+"""How sure a value is: the bootstrap over images, and the spread over runs.
+
+A sample draws as many images as are scored, with replacement, and takes the value of what was
+drawn. Images, not boxes or pixels: those of one image are not independent. Excluded images are
+not drawn. The interval is that of the percentiles 2.5 and 97.5 of the samples' values; a sample
+without anything to score (no object was drawn) has none, and the interval says how many such
+there are.
+
+An image that is drawn twice stands twice in a ranking, one copy behind the other. Near chance level
+that raises an average precision a little, so there the interval may lie above the value.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from wsltool.errors import ProtocolError, UsageError
-from wsltool.metrics.pixel_histogram import histogram_ap
+from wsltool.metrics.tally import Tally
 
-__all__ = ["Difference", "bootstrap_difference"]
+if TYPE_CHECKING:
+    from wsltool.metrics.protocols import ScoreProtocol
+
+__all__ = ["Difference", "Interval", "Runs", "bootstrap", "bootstrap_difference", "over_runs"]
+
+_ENDS = (2.5, 97.5)
 
 
-class Difference(NamedTuple):
-    """A difference of two values in per cent, with the ends of its 95 % interval."""
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The 95 % interval of a value, in its unit.
+
+    Attributes
+    ----------
+    low, high : float
+        NaN where no sample has a value.
+    sd : float
+        The standard deviation of the samples' values; NaN where fewer than two have one.
+    num_samples : int
+    num_without_value : int
+        Samples that have none and are left out.
+    low_K, high_K : tuples of float
+        The interval of each class.
+    """
+
+    low: float
+    high: float
+    sd: float
+    num_samples: int
+    num_without_value: int
+    low_K: tuple[float, ...] = ()
+    high_K: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The difference of two values with its 95 % interval, in their unit.
+
+    Attributes
+    ----------
+    difference : float
+        The first value less the second.
+    low, high : float
+    num_samples, num_without_value : int
+        As in `Interval`.
+    """
 
     difference: float
     low: float
     high: float
+    num_samples: int
+    num_without_value: int
 
 
-def bootstrap_difference(
-    counts_a_per_image: npt.NDArray[Any],
-    counts_b_per_image: npt.NDArray[Any],
-    num_samples: int = 1000,
-    seed: int = 0,
-) -> Difference:
-    """Return the pooled average precision of a minus that of b, with its 95 % interval.
+class Runs(NamedTuple):
+    """The mean of several runs' values, their standard deviation (n - 1), their number n."""
 
-    In each sample N images are drawn with replacement, the same for both, and their pixels
-    pooled. The interval is that of the percentiles 2.5 and 97.5 of the samples' differences.
+    mean: float
+    sd: float
+    num: int
+
+
+def bootstrap(
+    protocol: ScoreProtocol, tally: Tally, num_samples: int = 1000, seed: int = 0
+) -> Interval:
+    """Return the interval of a value, and of each class's.
 
     Parameters
     ----------
-    counts_a_per_image, counts_b_per_image : arrays of integers, (N, 2, bins)
-        `wsltool.metrics.pixel_histogram.pixel_histogram` of each image, summed over its pairs;
-        of the same images in the same order.
+    protocol : ScoreProtocol
+    tally : Tally
+        The joined one of all images; counted with `by_image` where the protocol adds up
+        histograms.
     num_samples : int
         At least 1.
     seed : int
-        Of the draws.
+        Of the draws, which depend on the number of images and nothing else.
+
+    Raises
+    ------
+    UsageError
+        If there is no sample to draw.
+    ProtocolError
+        If the tally cannot be drawn from.
+    """
+    value_S = np.empty(num_samples if num_samples > 0 else 0)
+    class_S: list[npt.NDArray[np.float64]] = []
+    for sample, times_N in enumerate(_draws(tally, num_samples, seed)):
+        found = protocol.result(tally.drawn(times_N))
+        value_S[sample] = found.value
+        class_S.append(np.array([row.value for row in found.per_class], np.float64))
+    low, high = _ends(value_S)
+    ends_K = [_ends(value) for value in np.array(class_S, np.float64).T]
+    return Interval(
+        low,
+        high,
+        over_runs(value_S[~np.isnan(value_S)].tolist()).sd,
+        num_samples,
+        int(np.isnan(value_S).sum()),
+        tuple(ends[0] for ends in ends_K),
+        tuple(ends[1] for ends in ends_K),
+    )
+
+
+def bootstrap_difference(
+    protocol: ScoreProtocol, a: Tally, b: Tally, num_samples: int = 1000, seed: int = 0
+) -> Difference:
+    """Return the value of a less that of b, with its interval: the same images drawn for both.
+
+    Parameters are those of `bootstrap`; both tallies are of the same images.
 
     Raises
     ------
     ProtocolError
-        If the shapes differ or an image has not the same pixels in both, or none of an object.
+        If they are not.
     UsageError
         If there is no sample to draw.
     """
-    a_N2B, b_N2B = np.asarray(counts_a_per_image), np.asarray(counts_b_per_image)
-    _check(a_N2B, b_N2B)
-    if num_samples < 1:
-        raise UsageError(f"num_samples must be at least 1, got {num_samples}.")
-    num_images = len(a_N2B)
-    generator = np.random.default_rng(seed)
-    samples = np.empty(num_samples)
-    for sample in range(num_samples):
-        drawn_N = generator.integers(0, num_images, num_images)
-        samples[sample] = _difference(a_N2B, b_N2B, np.bincount(drawn_N, minlength=num_images))
-    low, high = np.quantile(samples, [0.025, 0.975]).tolist()
-    return Difference(_difference(a_N2B, b_N2B, np.ones(num_images, np.intp)), low, high)
+    if not np.array_equal(a.row_N, b.row_N) or not np.array_equal(_counted(a), _counted(b)):
+        raise ProtocolError(
+            f"{int(_counted(a).sum())} and {int(_counted(b).sum())} images are compared, which "
+            "are not the same; expected the same images of both. Score them with one truth."
+        )
+    value_S = np.array(
+        [
+            protocol.result(a.drawn(times_N)).value - protocol.result(b.drawn(times_N)).value
+            for times_N in _draws(a, num_samples, seed)
+        ]
+    )
+    return Difference(
+        protocol.result(a).value - protocol.result(b).value,
+        *_ends(value_S),
+        num_samples,
+        int(np.isnan(value_S).sum()),
+    )
 
 
-def _difference(
-    a_N2B: npt.NDArray[Any], b_N2B: npt.NDArray[Any], times_N: npt.NDArray[np.intp]
-) -> float:
-    """Return the difference in per cent, each image taken so many times.
+def over_runs(values: Sequence[float]) -> Runs:
+    """Return the mean and the spread of values of several runs (seeds).
 
-    The products are of whole numbers below 2**53, so float64 is exact.
+    Both are NaN of none, the spread also of one; a NaN among them makes both NaN.
     """
-    pooled = [
-        (times_N.astype(np.float64) @ one.reshape(len(one), -1)).reshape(one.shape[1:])
-        for one in (a_N2B, b_N2B)
-    ]
-    return histogram_ap(pooled[0]) - histogram_ap(pooled[1])
+    num = len(values)
+    mean = math.fsum(values) / num if num else float("nan")
+    square = math.fsum((value - mean) ** 2 for value in values)
+    return Runs(mean, math.sqrt(square / (num - 1)) if num > 1 else float("nan"), num)
 
 
-def _check(a_N2B: npt.NDArray[Any], b_N2B: npt.NDArray[Any]) -> None:
-    shapes = (a_N2B.shape, b_N2B.shape)
-    if any(len(one) != 3 or one[1] != 2 or not one[0] for one in shapes) or len(set(shapes)) > 1:
-        raise ProtocolError(
-            f"counts of images have shapes {shapes[0]} and {shapes[1]}; expected two of "
-            "(images, 2, bins), at least one image."
-        )
-    num_a_N2, num_b_N2 = a_N2B.sum(axis=2), b_N2B.sum(axis=2)
-    bad_N = (num_a_N2 != num_b_N2).any(axis=1) | (num_a_N2[:, 0] == 0)
-    if bad_N.any():
-        image = int(bad_N.argmax())
-        raise ProtocolError(
-            f"image {image}: {num_a_N2[image].tolist()} and {num_b_N2[image].tolist()} pixels of "
-            "objects and of anything else; expected the same in both, some of an object."
-        )
+def _draws(tally: Tally, num_samples: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield how often each image is taken, sample by sample."""
+    if num_samples < 1:
+        raise UsageError(f"--bootstrap must be at least 1 sample, got {num_samples}.")
+    counted = np.flatnonzero(_counted(tally))
+    generator = np.random.default_rng(seed)
+    for _ in range(num_samples):
+        times_N = np.zeros(len(tally.row_N), np.int64)
+        if len(counted):
+            drawn = generator.integers(0, len(counted), len(counted))
+            times_N[counted] = np.bincount(drawn, minlength=len(counted))
+        yield times_N
+
+
+def _counted(tally: Tally) -> npt.NDArray[np.bool_]:
+    """Return which images are drawn: all but the excluded ones."""
+    image = tally.tables["image"]
+    if "excluded" not in image:
+        return np.ones(len(tally.row_N), bool)
+    counted_N: npt.NDArray[np.bool_] = ~image["excluded"]
+    return counted_N
+
+
+def _ends(value_S: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the percentiles 2.5 and 97.5 of what has a value, NaN of nothing."""
+    known = value_S[~np.isnan(value_S)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, _ENDS).tolist()
+    return low, high

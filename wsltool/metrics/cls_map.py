@@ -11,7 +11,6 @@ stay in: what they show is not in question.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,44 +19,16 @@ import numpy.typing as npt
 from wsltool.errors import ProtocolError
 from wsltool.metrics.ranking import FALSE, NEITHER, TRUE, average_precision
 from wsltool.metrics.records import ClassScores, Truth, check_class_scores
-from wsltool.metrics.result import ClassRow, Result, class_mean
+from wsltool.metrics.result import Result, class_mean, mean_result
+from wsltool.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
-__all__ = ["ClsMapCounts", "classification_ap", "count", "result"]
+__all__ = ["classification_ap", "count", "result"]
 
 _OUTCOME = np.full(256, NEITHER, np.int8)
 _OUTCOME[[0, 1]] = FALSE, TRUE
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ClsMapCounts:
-    """Class scores and labels of some images, as blocks in any order.
-
-    Attributes
-    ----------
-    row_parts : tuple of int64 arrays, each (N,)
-        Rows of the images among all that are scored.
-    score_parts : tuple of float arrays, each (N, K)
-        −inf where there is no prediction.
-    label_parts : tuple of uint8 arrays, each (N, K)
-    num_without_prediction : int
-        Images that have none.
-    """
-
-    row_parts: tuple[npt.NDArray[np.int64], ...]
-    score_parts: tuple[npt.NDArray[Any], ...]
-    label_parts: tuple[npt.NDArray[np.uint8], ...]
-    num_without_prediction: int
-
-    def __add__(self, other: ClsMapCounts) -> ClsMapCounts:
-        return ClsMapCounts(
-            self.row_parts + other.row_parts,
-            self.score_parts + other.score_parts,
-            self.label_parts + other.label_parts,
-            self.num_without_prediction + other.num_without_prediction,
-        )
 
 
 def classification_ap(
@@ -99,21 +70,15 @@ def classification_ap(
             f"a label is {label_NK[odd_NK][0]}; expected 1 (present), 0 (absent) or 255 "
             "(undecided)."
         )
-    order_NK = np.argsort(-score_NK.astype(np.float64), axis=0, kind="stable")
-    outcome_NK = _OUTCOME[np.take_along_axis(label_NK, order_NK, axis=0)]
-    num_positives_K = (label_NK == 1).sum(axis=0)
-    ap_K = np.array(
-        [
-            average_precision(outcome_N, int(num))
-            for outcome_N, num in zip(outcome_NK.T, num_positives_K, strict=True)
-        ],
-        np.float64,
-    )
+    _, outcome_NK = _ranked(score_NK, label_NK)
+    ap_K = _average_precisions(outcome_NK, (label_NK == 1).sum(axis=0))
     return ap_K, class_mean(ap_K)[0]
 
 
-def count(_protocol: ScoreProtocol, predicted: ClassScores, truth: Truth) -> ClsMapCounts:
+def count(_protocol: ScoreProtocol, predicted: ClassScores, truth: Truth) -> Tally:
     """Return the counts of a block of images.
+
+    The table ``image`` has scores and labels of all classes, (N, K).
 
     Raises
     ------
@@ -122,42 +87,73 @@ def count(_protocol: ScoreProtocol, predicted: ClassScores, truth: Truth) -> Cls
     """
     check_class_scores(predicted, truth)
     here_N = np.asarray(predicted.has_prediction_N, dtype=bool)
-    score_NK = np.where(here_N[:, None], predicted.class_score_NK, -np.inf)
-    return ClsMapCounts(
-        (truth.row_N.astype(np.int64),), (score_NK,), (truth.label_NK,), int((~here_N).sum())
-    )
+    image = {
+        "row": truth.row_N.astype(np.int64),
+        "predicted": here_N,
+        "score": np.where(here_N[:, None], predicted.class_score_NK, -np.inf),
+        "label": truth.label_NK,
+    }
+    return Tally(truth.num_classes, {"image": image})
 
 
-def result(protocol: ScoreProtocol, counts: ClsMapCounts) -> Result:
+def result(protocol: ScoreProtocol, tally: Tally) -> Result:
     """Return the mean average precision over classes in per cent, and each class's own."""
-    order_N = np.argsort(np.concatenate(counts.row_parts), kind="stable")
-    label_NK = np.concatenate(counts.label_parts)[order_N]
-    ap_K, _ = classification_ap(np.concatenate(counts.score_parts)[order_N], label_NK)
-    mean, num = class_mean(ap_K, protocol.chosen)
-    num_label_K3 = np.stack([(label_NK == label).sum(axis=0) for label in (1, 0, 255)], axis=1)
-    names = ("num_positives", "num_negatives", "num_undecided")
-    return Result(
-        protocol=protocol.name,
-        value=mean,
-        unit=protocol.unit,
-        higher_is_better=protocol.higher_is_better,
-        parameters=protocol.parameters,
-        per_class=tuple(
-            ClassRow(index, float(ap), dict(zip(names, numbers, strict=True)))
-            for index, (ap, numbers) in enumerate(zip(ap_K, num_label_K3.tolist(), strict=True))
-        ),
-        extra={
-            **num,
-            "num_images": len(label_NK),
-            "num_without_prediction": counts.num_without_prediction,
-        },
-        warnings=tuple(_warnings(counts, num["num_classes_without_positives"])),
+    order_NK, outcome_NK = tally.once("ranking", lambda: _by_row(tally))
+    weight_NK = None if tally.times_N is None else tally.weight("image")[order_NK]
+    num_K = {
+        name: _num_labels(tally, name, label)
+        for name, label in (("num_positives", 1), ("num_negatives", 0), ("num_undecided", 255))
+    }
+    num_missing = tally.num("image", ~tally.column("image", "predicted"))
+    words = "images have no prediction and stand last in the ranking."
+    return mean_result(
+        protocol,
+        _average_precisions(outcome_NK, num_K["num_positives"], weight_NK),
+        num_K,
+        extra={"num_images": tally.num("image"), "num_without_prediction": num_missing},
+        cases=((num_missing, words),),
+        without="classes are present in no image",
     )
 
 
-def _warnings(counts: ClsMapCounts, num_without_positives: int) -> list[str]:
-    cases = (
-        (counts.num_without_prediction, "images have no prediction and stand last in the ranking."),
-        (num_without_positives, "classes are present in no image and are left out of the mean."),
+def _num_labels(tally: Tally, name: str, label: int) -> npt.NDArray[np.int64]:
+    """Return how many images have a label of each class, int64 (K,)."""
+    has_NK = tally.once(name, lambda: tally.column("image", "label") == label)
+    if tally.times_N is None:
+        return np.asarray(has_NK.sum(axis=0), np.int64)
+    # Whole numbers below 2**53 are exact in float64, whose products are fast.
+    return np.asarray(tally.weight("image").astype(np.float64) @ has_NK, np.int64)
+
+
+def _by_row(tally: Tally) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]:
+    """Return the ranked images of each class, and the outcomes."""
+    row_N = np.argsort(tally.row_N, kind="stable")
+    score_NK, label_NK = (tally.column("image", name)[row_N] for name in ("score", "label"))
+    order_NK, outcome_NK = _ranked(score_NK, label_NK)
+    return row_N[order_NK], outcome_NK
+
+
+def _ranked(
+    score_NK: npt.NDArray[Any], label_NK: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8]]:
+    order_NK = np.argsort(-score_NK.astype(np.float64), axis=0, kind="stable")
+    return order_NK, _OUTCOME[np.take_along_axis(label_NK, order_NK, axis=0)]
+
+
+def _average_precisions(
+    outcome_NK: npt.NDArray[np.int8],
+    num_positives_K: npt.NDArray[np.int64],
+    weight_NK: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return the average precision of each class in per cent, NaN without positives."""
+    return np.array(
+        [
+            average_precision(
+                outcome_NK[:, index],
+                int(num),
+                weight_D=None if weight_NK is None else weight_NK[:, index],
+            )
+            for index, num in enumerate(num_positives_K)
+        ],
+        np.float64,
     )
-    return [f"{number} {what}" for number, what in cases if number]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["iou_matrix", "pair_iou"]
+__all__ = ["box_area", "iou_matrix", "pair_intersection", "pair_iou"]
 
 
 def pair_iou(a_xyxy_P4: npt.NDArray[Any], b_xyxy_P4: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -29,10 +29,8 @@ def pair_iou(a_xyxy_P4: npt.NDArray[Any], b_xyxy_P4: npt.NDArray[Any]) -> npt.ND
         In [0, 1]; 0 where boxes only touch or the union has no area.
     """
     a, b = np.asarray(a_xyxy_P4, dtype=np.float64), np.asarray(b_xyxy_P4, dtype=np.float64)
-    side = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    side = np.maximum(side, 0.0)
-    intersection = side[..., 0] * side[..., 1]
-    union = _area(a) + _area(b) - intersection
+    intersection = pair_intersection(a, b)
+    union = box_area(a) + box_area(b) - intersection
     iou = np.zeros(intersection.shape)
     np.divide(intersection, union, out=iou, where=union > 0)
     return iou
@@ -43,7 +41,20 @@ def iou_matrix(a_xyxy_A4: npt.NDArray[Any], b_xyxy_B4: npt.NDArray[Any]) -> npt.
     return pair_iou(np.asarray(a_xyxy_A4)[:, None], np.asarray(b_xyxy_B4)[None])
 
 
-def _area(box_xyxy: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    side = np.maximum(box_xyxy[..., 2:] - box_xyxy[..., :2], 0.0)
+def pair_intersection(
+    a_xyxy_P4: npt.NDArray[Any], b_xyxy_P4: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
+    """Return the area that boxes share in square pixels, pair by pair, float64 (...)."""
+    a, b = np.asarray(a_xyxy_P4, dtype=np.float64), np.asarray(b_xyxy_P4, dtype=np.float64)
+    side = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    side = np.maximum(side, 0.0)
+    intersection: npt.NDArray[np.float64] = side[..., 0] * side[..., 1]
+    return intersection
+
+
+def box_area(box_xyxy_B4: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return the area of boxes in square pixels, float64 (...), 0 where they are turned over."""
+    box = np.asarray(box_xyxy_B4, dtype=np.float64)
+    side = np.maximum(box[..., 2:] - box[..., :2], 0.0)
     area: npt.NDArray[np.float64] = side[..., 0] * side[..., 1]
     return area

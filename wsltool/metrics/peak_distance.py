@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from wsltool.metrics.records import Peaks, Truth, check_peaks
-from wsltool.metrics.result import ClassRow, Result
+from wsltool.metrics.result import Result, class_rows, told
+from wsltool.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
-__all__ = ["DistanceCounts", "PeakPairs", "count", "result"]
+__all__ = ["PeakPairs", "count", "result"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,38 +41,10 @@ class PeakPairs:
         return type(self)(self.one.take(image), self.other.take(image))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DistanceCounts:
-    """Distances of pairs in some images.
-
-    Attributes
-    ----------
-    distance_px_parts : tuple of float64 arrays
-        Of each pair that both stores have a map of, in any order.
-    class_parts : tuple of int arrays
-        Their classes.
-    num_pairs_K : array of int64
-        Pairs of each class, whether or not both stores have a map.
-    num_excluded : int
-        Images that are left out.
-    """
-
-    distance_px_parts: tuple[npt.NDArray[np.float64], ...]
-    class_parts: tuple[npt.NDArray[np.intp], ...]
-    num_pairs_K: npt.NDArray[np.int64]
-    num_excluded: int
-
-    def __add__(self, other: DistanceCounts) -> DistanceCounts:
-        return DistanceCounts(
-            self.distance_px_parts + other.distance_px_parts,
-            self.class_parts + other.class_parts,
-            self.num_pairs_K + other.num_pairs_K,
-            self.num_excluded + other.num_excluded,
-        )
-
-
-def count(_protocol: ScoreProtocol, predicted: PeakPairs, truth: Truth) -> DistanceCounts:
+def count(_protocol: ScoreProtocol, predicted: PeakPairs, truth: Truth) -> Tally:
     """Return the counts of a block of images.
+
+    The table ``pair`` has the distance of each pair in pixels, NaN where a map is lacking.
 
     Raises
     ------
@@ -79,46 +53,40 @@ def count(_protocol: ScoreProtocol, predicted: PeakPairs, truth: Truth) -> Dista
     """
     check_peaks(predicted.one, truth)
     check_peaks(predicted.other, truth)
-    counted_N = np.asarray(truth.excluded_N) == 0
-    image_Q, class_Q = np.nonzero((truth.label_NK == 1) & counted_N[:, None])
+    row_N = truth.row_N.astype(np.int64)
+    excluded_N = np.asarray(truth.excluded_N, dtype=bool)
+    image_Q, class_Q = np.nonzero((truth.label_NK == 1) & ~excluded_N[:, None])
     one_xy_Q2, other_xy_Q2 = (
         _peak_of(peaks, image_Q, class_Q) for peaks in (predicted.one, predicted.other)
     )
     gap_Q2 = one_xy_Q2 - other_xy_Q2
-    distance_Q = np.hypot(gap_Q2[:, 0], gap_Q2[:, 1])
-    both_Q = ~np.isnan(distance_Q)
-    return DistanceCounts(
-        (distance_Q[both_Q],),
-        (class_Q[both_Q],),
-        np.bincount(class_Q, minlength=truth.num_classes),
-        int((~counted_N).sum()),
-    )
+    pair: dict[str, npt.NDArray[Any]] = {
+        "row": row_N[image_Q],
+        "class": class_Q.astype(np.int32),
+        "distance_px": np.hypot(gap_Q2[:, 0], gap_Q2[:, 1]),
+    }
+    image = {"row": row_N, "excluded": excluded_N}
+    return Tally(truth.num_classes, {"image": image, "pair": pair})
 
 
-def result(protocol: ScoreProtocol, counts: DistanceCounts) -> Result:
+def result(protocol: ScoreProtocol, tally: Tally) -> Result:
     """Return the mean distance in pixels, the median and quartiles, and each class's mean."""
-    distance_px = np.concatenate(counts.distance_px_parts)
-    class_ = np.concatenate(counts.class_parts)
-    num_K = counts.num_pairs_K
-    chosen_K = np.zeros(len(num_K), bool)
+    edge_K, class_D, distance_px_D, order_D = tally.once("by class", lambda: _by_class(tally))
+    weight_D = tally.weight("pair")[order_D]
+    chosen_K = np.zeros(tally.num_classes, bool)
     chosen_K[protocol.chosen] = True
-    chosen_px = distance_px[chosen_K[class_]]
-    num_lacking = int(num_K[chosen_K].sum()) - len(chosen_px)
+    of_chosen = chosen_K[class_D]
+    chosen_px = np.repeat(distance_px_D[of_chosen], weight_D[of_chosen])
+    num_pairs = int(tally.num_by("pair")[chosen_K].sum())
+    num_lacking = num_pairs - len(chosen_px)
     lower, median, upper = _quartiles(chosen_px)
-    warnings = []
-    if num_lacking:
-        warnings.append(f"{num_lacking} pairs have no map in one of the stores and are left out.")
-    return Result(
-        protocol=protocol.name,
-        value=_mean(chosen_px),
-        unit=protocol.unit,
-        higher_is_better=protocol.higher_is_better,
-        parameters=protocol.parameters,
-        per_class=tuple(
-            ClassRow(index, _mean(of_class), {"num_pairs": len(of_class)})
-            for index, of_class in (
-                (index, distance_px[class_ == index]) for index in range(len(num_K))
-            )
+    mean_K = [_mean(distance_px_D[low:high], weight_D[low:high]) for low, high in pairwise(edge_K)]
+    both_Q = ~np.isnan(tally.column("pair", "distance_px"))
+    return Result.of(
+        protocol,
+        _mean(distance_px_D[of_chosen], weight_D[of_chosen]),
+        per_class=class_rows(
+            np.array(mean_K, np.float64), {"num_pairs": tally.num_by("pair", where=both_Q)}
         ),
         extra={
             "median": median,
@@ -126,10 +94,21 @@ def result(protocol: ScoreProtocol, counts: DistanceCounts) -> Result:
             "upper_quartile": upper,
             "num_pairs": len(chosen_px),
             "num_pairs_without_map": num_lacking,
-            "num_excluded": counts.num_excluded,
+            "num_excluded": tally.num("image", tally.column("image", "excluded")),
         },
-        warnings=tuple(warnings),
+        warnings=told(((num_lacking, "pairs have no map in one of the stores and are left out."),)),
     )
+
+
+def _by_class(
+    tally: Tally,
+) -> tuple[list[int], npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Return the pairs that both stores have, by class: edges, classes, distances, entries."""
+    class_Q, distance_px_Q = (tally.column("pair", name) for name in ("class", "distance_px"))
+    order_D = np.argsort(class_Q, kind="stable")
+    order_D = order_D[~np.isnan(distance_px_Q[order_D])]
+    edge_K = np.searchsorted(class_Q[order_D], np.arange(tally.num_classes + 1))
+    return edge_K.tolist(), class_Q[order_D], distance_px_Q[order_D], order_D
 
 
 def _peak_of(
@@ -146,10 +125,10 @@ def _peak_of(
     return peak_xy_Q2
 
 
-def _mean(distance_px: npt.NDArray[np.float64]) -> float:
+def _mean(distance_px_D: npt.NDArray[np.float64], weight_D: npt.NDArray[np.int64]) -> float:
     """Return the mean, the same in any order; NaN of nothing."""
-    num = len(distance_px)
-    return math.fsum(distance_px.tolist()) / num if num else float("nan")
+    num = int(weight_D.sum())
+    return math.fsum((distance_px_D * weight_D).tolist()) / num if num else float("nan")
 
 
 def _quartiles(distance_px: npt.NDArray[np.float64]) -> list[float]:

@@ -13,7 +13,6 @@ all pairs; the mean over classes stands beside it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +20,13 @@ import numpy.typing as npt
 
 from wsltool.metrics.matching import join, key_of, lacks_true_box, truth_keys
 from wsltool.metrics.records import Peaks, Truth, check_peaks
-from wsltool.metrics.result import ClassRow, Result, class_mean, percent
+from wsltool.metrics.result import Result, class_mean, class_rows, percent, told
+from wsltool.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
-__all__ = ["PeakCounts", "count", "result"]
+__all__ = ["count", "result"]
 
 _LACKING = {
     "num_without_true_box": "classes in images have no true box",
@@ -35,40 +35,7 @@ _LACKING = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PeakCounts:
-    """Pairs of an image and a class present, and how many maps peak in a box.
-
-    Attributes
-    ----------
-    num_pairs_K, num_hits_K : arrays of int64
-        Of each class; excluded images are left out.
-    num_excluded : int
-        Images that are left out.
-    num_without_true_box_K, num_without_prediction_K, num_without_map_K : arrays of int64
-        Pairs that could not be right: the truth has no box of the class, nothing was predicted
-        for the image, or something, but not for the class.
-    """
-
-    num_pairs_K: npt.NDArray[np.int64]
-    num_hits_K: npt.NDArray[np.int64]
-    num_excluded: int
-    num_without_true_box_K: npt.NDArray[np.int64]
-    num_without_prediction_K: npt.NDArray[np.int64]
-    num_without_map_K: npt.NDArray[np.int64]
-
-    def __add__(self, other: PeakCounts) -> PeakCounts:
-        return PeakCounts(
-            self.num_pairs_K + other.num_pairs_K,
-            self.num_hits_K + other.num_hits_K,
-            self.num_excluded + other.num_excluded,
-            self.num_without_true_box_K + other.num_without_true_box_K,
-            self.num_without_prediction_K + other.num_without_prediction_K,
-            self.num_without_map_K + other.num_without_map_K,
-        )
-
-
-def count(_protocol: ScoreProtocol, predicted: Peaks, truth: Truth) -> PeakCounts:
+def count(_protocol: ScoreProtocol, predicted: Peaks, truth: Truth) -> Tally:
     """Return the counts of a block of images.
 
     Raises
@@ -77,65 +44,50 @@ def count(_protocol: ScoreProtocol, predicted: Peaks, truth: Truth) -> PeakCount
         If the records are not sound.
     """
     check_peaks(predicted, truth)
-    counted_N = np.asarray(truth.excluded_N) == 0
-    image_Q, class_Q = np.nonzero((truth.label_NK == 1) & counted_N[:, None])
+    row_N = truth.row_N.astype(np.int64)
+    excluded_N = np.asarray(truth.excluded_N, dtype=bool)
+    image_Q, class_Q = np.nonzero((truth.label_NK == 1) & ~excluded_N[:, None])
     same_QS = predicted.map_class_NS[image_Q] == class_Q[:, None]
     mapped_Q = same_QS.any(axis=1)
     image_M, class_M = image_Q[mapped_Q], class_Q[mapped_Q]
     peak_xy_M2 = predicted.peak_xy_NS2[image_M, same_QS[mapped_Q].argmax(axis=1)]
-    inside_M = _inside(peak_xy_M2, image_M, class_M, truth)
+    hit_Q = np.zeros(len(image_Q), dtype=bool)
+    hit_Q[mapped_Q] = _inside(peak_xy_M2, image_M, class_M, truth)
     predicted_Q = np.asarray(predicted.has_prediction_N, dtype=bool)[image_Q]
-    return PeakCounts(
-        _tally(class_Q, truth),
-        _tally(class_M[inside_M], truth),
-        int((~counted_N).sum()),
-        _tally(class_Q[lacks_true_box(image_Q, class_Q, truth)], truth),
-        _tally(class_Q[~predicted_Q], truth),
-        _tally(class_Q[predicted_Q & ~mapped_Q], truth),
-    )
-
-
-def result(protocol: ScoreProtocol, counts: PeakCounts) -> Result:
-    """Return the share of pairs whose map peaks in a true box, in per cent."""
-    value_K = percent(counts.num_hits_K, counts.num_pairs_K)
-    num = {
-        name: int(getattr(counts, f"{name}_K")[protocol.chosen].sum())
-        for name in ("num_pairs", "num_hits", *_LACKING)
+    pair = {
+        "row": row_N[image_Q],
+        "class": class_Q.astype(np.int32),
+        "num_hits": hit_Q,
+        "num_without_true_box": lacks_true_box(image_Q, class_Q, truth),
+        "num_without_prediction": ~predicted_Q,
+        "num_without_map": predicted_Q & ~mapped_Q,
     }
+    image = {"row": row_N, "excluded": excluded_N}
+    return Tally(truth.num_classes, {"image": image, "pair": pair})
+
+
+def result(protocol: ScoreProtocol, tally: Tally) -> Result:
+    """Return the share of pairs whose map peaks in a true box, in per cent."""
+    num_K = {"num_pairs": tally.num_by("pair")}
+    for name in ("num_hits", *_LACKING):
+        num_K[name] = tally.num_by("pair", where=tally.column("pair", name))
+    num = {name: int(one_K[protocol.chosen].sum()) for name, one_K in num_K.items()}
+    value_K = percent(num_K["num_hits"], num_K["num_pairs"])
     mean, num_classes = class_mean(value_K, protocol.chosen)
-    return Result(
-        protocol=protocol.name,
-        value=float(percent(num["num_hits"], num["num_pairs"])),
-        unit=protocol.unit,
-        higher_is_better=protocol.higher_is_better,
-        parameters=protocol.parameters,
-        per_class=tuple(
-            ClassRow(
-                index,
-                float(value),
-                {
-                    "num_pairs": int(counts.num_pairs_K[index]),
-                    "num_hits": int(counts.num_hits_K[index]),
-                },
-            )
-            for index, value in enumerate(value_K)
-        ),
+    return Result.of(
+        protocol,
+        percent(num["num_hits"], num["num_pairs"]).item(),
+        per_class=class_rows(value_K, {name: num_K[name] for name in ("num_pairs", "num_hits")}),
         extra={
             "class_mean": mean,
             "num_classes": num_classes["num_classes"],
-            "num_excluded": counts.num_excluded,
+            "num_excluded": tally.num("image", tally.column("image", "excluded")),
             **num,
         },
-        warnings=tuple(
-            f"{num[name]} {what} and count as missed."
-            for name, what in _LACKING.items()
-            if num[name]
+        warnings=told(
+            (num[name], f"{what} and count as missed.") for name, what in _LACKING.items()
         ),
     )
-
-
-def _tally(class_Q: npt.NDArray[np.intp], truth: Truth) -> npt.NDArray[np.int64]:
-    return np.bincount(class_Q, minlength=truth.num_classes)
 
 
 def _inside(

@@ -23,8 +23,6 @@ somewhere. Excluded images are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,9 +34,9 @@ from wsltool.metrics.ranking import (
     FALSE,
     NEITHER,
     TRUE,
-    Detections,
-    average_precision,
-    ranked,
+    average_precisions,
+    count_outcomes,
+    mean_curve,
 )
 from wsltool.metrics.records import (
     Peaks,
@@ -48,44 +46,13 @@ from wsltool.metrics.records import (
     check_predictions,
     image_of_box,
 )
-from wsltool.metrics.result import ClassRow, Result, class_mean
+from wsltool.metrics.result import Result, mean_result
+from wsltool.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
-__all__ = ["PointCounts", "best_box_points", "count", "result"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PointCounts:
-    """What became of the points in some images.
-
-    Attributes
-    ----------
-    parts : tuple of Detections
-        One for each block, in any order.
-    num_K : mapping of str to int64 arrays of shape (K,)
-        ``positives``: images that contain the class; ``without_true_box`` among them.
-        ``decided``: images with a prediction where the class is present or absent;
-        ``without_point`` among them.
-    num_images, num_excluded, num_without_prediction : int
-        Images counted, left out, and counted without a prediction.
-    """
-
-    parts: tuple[Detections, ...]
-    num_K: Mapping[str, npt.NDArray[np.int64]]
-    num_images: int
-    num_excluded: int
-    num_without_prediction: int
-
-    def __add__(self, other: PointCounts) -> PointCounts:
-        return PointCounts(
-            self.parts + other.parts,
-            {name: number_K + other.num_K[name] for name, number_K in self.num_K.items()},
-            self.num_images + other.num_images,
-            self.num_excluded + other.num_excluded,
-            self.num_without_prediction + other.num_without_prediction,
-        )
+__all__ = ["best_box_points", "count", "result"]
 
 
 def best_box_points(predicted: Predictions, truth: Truth) -> Peaks:
@@ -143,8 +110,11 @@ def _slots_of(
     return slot_P
 
 
-def count(protocol: ScoreProtocol, predicted: Peaks, truth: Truth) -> PointCounts:
+def count(protocol: ScoreProtocol, predicted: Peaks, truth: Truth) -> Tally:
     """Return the counts of a block of images.
+
+    The table ``detection`` has the points, ``pair`` the classes that are present or undecided
+    in an image; both leave out excluded images.
 
     Raises
     ------
@@ -152,79 +122,105 @@ def count(protocol: ScoreProtocol, predicted: Peaks, truth: Truth) -> PointCount
         If the records are not sound, or a class has two points in one image.
     """
     check_peaks(predicted, truth)
-    counted_N = np.asarray(truth.excluded_N) == 0
-    here_N = np.asarray(predicted.has_prediction_N, dtype=bool) & counted_N
-    image_D, slot_D = np.nonzero((predicted.map_class_NS >= 0) & counted_N[:, None])
+    row_N = truth.row_N.astype(np.int64)
+    excluded_N = np.asarray(truth.excluded_N, dtype=bool)
+    has_N = np.asarray(predicted.has_prediction_N, dtype=bool)
+    image_D, slot_D = np.nonzero((predicted.map_class_NS >= 0) & ~excluded_N[:, None])
     class_D: npt.NDArray[Any] = predicted.map_class_NS[image_D, slot_D]
-    pointed_NK = _pointed(image_D, class_D, truth)
-    outcome_D = _outcomes(protocol, predicted.peak_xy_NS2[image_D, slot_D], image_D, class_D, truth)
+    _refuse_twice(image_D, class_D, truth)
     confidence = predicted.peak_value_NS if protocol.confidence == "map" else predicted.map_score_NS
-    detections = Detections(
-        truth.row_N[image_D].astype(np.int64),
-        np.zeros(len(image_D), np.int32),
-        class_D.astype(np.int32),
-        confidence[image_D, slot_D].astype(np.float64),
-        outcome_D,
-    )
-    present_NK = (truth.label_NK == 1) & counted_N[:, None]
-    decided_NK = (truth.label_NK != 255) & here_N[:, None]
-    image_Q, class_Q = np.nonzero(present_NK)
-    lacks_Q = lacks_true_box(image_Q, class_Q, truth)
-    num_K = {
-        "positives": present_NK.sum(axis=0),
-        "without_true_box": np.bincount(class_Q[lacks_Q], minlength=truth.num_classes),
-        "decided": decided_NK.sum(axis=0),
-        "without_point": (decided_NK & ~pointed_NK).sum(axis=0),
-    }
-    num_counted = int(counted_N.sum())
-    return PointCounts(
-        (detections,), num_K, num_counted, len(truth) - num_counted, num_counted - int(here_N.sum())
+    point_xy_D2 = predicted.peak_xy_NS2[image_D, slot_D]
+    image_Q, class_Q = np.nonzero((truth.label_NK != 0) & ~excluded_N[:, None])
+    return Tally(
+        truth.num_classes,
+        {
+            "image": {"row": row_N, "excluded": excluded_N, "predicted": has_N},
+            "detection": {
+                "row": row_N[image_D],
+                "class": class_D.astype(np.int32),
+                "score": confidence[image_D, slot_D],
+                "outcome": _outcomes(protocol, point_xy_D2, image_D, class_D, truth),
+                "decided": truth.label_NK[image_D, class_D] != 255,
+            },
+            "pair": {
+                "row": row_N[image_Q],
+                "class": class_Q.astype(np.int32),
+                "present": truth.label_NK[image_Q, class_Q] == 1,
+                "predicted": has_N[image_Q],
+                "lacks_true_box": lacks_true_box(image_Q, class_Q, truth),
+            },
+        },
     )
 
 
-def result(protocol: ScoreProtocol, counts: PointCounts) -> Result:
+def result(protocol: ScoreProtocol, tally: Tally) -> Result:
     """Return the mean average precision over classes in per cent, and each class's own."""
-    num_positives_K = counts.num_K["positives"]
-    outcomes = (outcome_D for _, outcome_D in ranked(counts.parts, len(num_positives_K)))
-    rows = tuple(
-        _class_row(index, int(positives), outcome_D)
-        for index, (positives, outcome_D) in enumerate(zip(num_positives_K, outcomes, strict=True))
-    )
-    mean, num = class_mean(np.array([row.value for row in rows]), protocol.chosen)
-    chosen = {name: int(num_K[protocol.chosen].sum()) for name, num_K in counts.num_K.items()}
-    return Result(
-        protocol=protocol.name,
-        value=mean,
-        unit=protocol.unit,
-        higher_is_better=protocol.higher_is_better,
-        parameters=protocol.parameters,
-        per_class=rows,
+    num_K = _num_pairs(tally)
+    num_DK = count_outcomes(tally)
+    excluded_N = tally.column("image", "excluded")
+    num_missing = tally.num("image", ~tally.column("image", "predicted") & ~excluded_N)
+    chosen = {name: int(one_K[protocol.chosen].sum()) for name, one_K in num_K.items()}
+    lacking = f"of {chosen['decided']} pairs of an image and a class have no map (or box) and "
+    return mean_result(
+        protocol,
+        average_precisions(tally, num_K["positives"]),
+        {
+            "num_positives": num_K["positives"],
+            "num_points": num_DK.sum(axis=0),
+            "num_true": num_DK[TRUE],
+            "num_false": num_DK[FALSE],
+        },
         extra={
-            **num,
-            "num_images": counts.num_images,
-            "num_excluded": counts.num_excluded,
-            "num_without_prediction": counts.num_without_prediction,
+            "num_images": tally.num("image", ~excluded_N),
+            "num_excluded": tally.num("image", excluded_N),
+            "num_without_prediction": num_missing,
             "num_without_true_box": chosen["without_true_box"],
             "num_without_point": chosen["without_point"],
         },
-        warnings=tuple(_warnings(counts, chosen, num["num_classes_without_positives"])),
+        cases=(
+            (
+                num_missing,
+                "images have no prediction; the classes they contain count as not found.",
+            ),
+            (chosen["without_point"], f"{lacking}predict nothing."),
+            (chosen["without_true_box"], "classes in images have no true box and cannot be found."),
+        ),
+        without="classes are present in no image",
+        curve=mean_curve(tally, num_K["positives"], protocol.chosen),
     )
 
 
-def _pointed(
-    image_D: npt.NDArray[np.intp], class_D: npt.NDArray[Any], truth: Truth
-) -> npt.NDArray[np.bool_]:
-    """Return which classes have a point in which images, (N, K); refuse two of the same."""
-    num_NK = np.zeros(truth.label_NK.shape, np.intp)
-    np.add.at(num_NK, (image_D, class_D), 1)
-    if (num_NK > 1).any():
-        image, index = (int(axis[0]) for axis in np.nonzero(num_NK > 1))
+def _num_pairs(tally: Tally) -> dict[str, npt.NDArray[np.int64]]:
+    """Return how many pairs there are of each class.
+
+    ``positives``: images that contain it; ``without_true_box`` among them. ``decided``: images
+    with a prediction where it is present or absent; ``without_point`` among them.
+    """
+    present_Q, predicted_Q, lacks_Q = (
+        tally.column("pair", name) for name in ("present", "predicted", "lacks_true_box")
+    )
+    excluded_N, has_N = (tally.column("image", name) for name in ("excluded", "predicted"))
+    num_predicted = tally.num("image", has_N & ~excluded_N)
+    decided_K = num_predicted - tally.num_by("pair", where=predicted_Q & ~present_Q)
+    pointed_K = tally.num_by("detection", where=tally.column("detection", "decided"))
+    return {
+        "positives": tally.num_by("pair", where=present_Q),
+        "without_true_box": tally.num_by("pair", where=present_Q & lacks_Q),
+        "decided": decided_K,
+        "without_point": decided_K - pointed_K,
+    }
+
+
+def _refuse_twice(image_D: npt.NDArray[np.intp], class_D: npt.NDArray[Any], truth: Truth) -> None:
+    """Refuse two points of a class in one image."""
+    key, num = np.unique(key_of(image_D, class_D, truth.num_classes), return_counts=True)
+    if (num > 1).any():
+        first = int((num > 1).argmax())
+        image, index = divmod(int(key[first]), truth.num_classes)
         raise ProtocolError(
-            f"predictions row {truth.row_N[image]}: class {index} has {num_NK[image, index]} "
-            "points; expected at most one."
+            f"predictions row {truth.row_N[image]}: class {index} has {num[first]} points; "
+            "expected at most one."
         )
-    pointed_NK: npt.NDArray[np.bool_] = num_NK > 0
-    return pointed_NK
 
 
 def _outcomes(
@@ -246,32 +242,3 @@ def _outcomes(
     missed = FALSE if protocol.misses == "fp" else NEITHER
     outcome_D = np.where(label_D == 0, FALSE, np.where(hit_D, TRUE, missed))
     return np.where(label_D == 255, NEITHER, outcome_D).astype(np.int8)
-
-
-def _class_row(index: int, num_positives: int, outcome_D: npt.NDArray[Any]) -> ClassRow:
-    numbers = {
-        "num_positives": num_positives,
-        "num_points": len(outcome_D),
-        "num_true": int((outcome_D == TRUE).sum()),
-        "num_false": int((outcome_D == FALSE).sum()),
-    }
-    return ClassRow(index, average_precision(outcome_D, num_positives), numbers)
-
-
-def _warnings(
-    counts: PointCounts, chosen: Mapping[str, int], num_without_positives: int
-) -> list[str]:
-    cases = (
-        (
-            counts.num_without_prediction,
-            "images have no prediction; the classes they contain count as not found.",
-        ),
-        (
-            chosen["without_point"],
-            f"of {chosen['decided']} pairs of an image and a class have no map (or box) and "
-            "predict nothing.",
-        ),
-        (chosen["without_true_box"], "classes in images have no true box and cannot be found."),
-        (num_without_positives, "classes are present in no image and are left out of the mean."),
-    )
-    return [f"{number} {what}" for number, what in cases if number]

@@ -3,44 +3,53 @@
 Cheap to import: neither numpy nor a protocol's own module is loaded until it counts.
 
 A protocol reads predictions of one kind and the truth of the same images, block by block, and
-makes counts of them; counts of two blocks add up with ``+``, in any order and any division,
-and ratios are made once, of the sum::
+makes a `Tally` of them; the tallies of all blocks are joined, in any order and any division,
+and ratios are made once, of the joined one::
 
     protocol = PROTOCOLS["voc-ap"]
-    counts = sum_counts(protocol.count(predicted, truth) for predicted, truth in blocks)
-    result = protocol.result(counts)
+    tally = Tally.joined(protocol.count(predicted, truth) for predicted, truth in blocks)
+    result = protocol.result(tally)
 
 A module of protocols has ``count(protocol, predicted, truth)`` and
-``result(protocol, counts)``.
+``result(protocol, tally)``.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from wsltool.errors import ProtocolError, UsageError
+from wsltool.errors import UsageError
 
 if TYPE_CHECKING:
+    from wsltool.metrics.grid_heats import GridHeats
     from wsltool.metrics.peak_distance import PeakPairs
+    from wsltool.metrics.pointing_game import GamePoints
     from wsltool.metrics.records import ClassScores, Peaks, Predictions, Truth
     from wsltool.metrics.result import Result
     from wsltool.metrics.saliency_ap import SaliencyPairs
+    from wsltool.metrics.tally import Tally
+    from wsltool.metrics.voc_miou import LabelMasks
 
-    Predicted: TypeAlias = Predictions | Peaks | ClassScores | SaliencyPairs | PeakPairs
+    Predicted: TypeAlias = (
+        Predictions
+        | Peaks
+        | ClassScores
+        | SaliencyPairs
+        | PeakPairs
+        | GridHeats
+        | LabelMasks
+        | GamePoints
+    )
 
-__all__ = ["PROTOCOLS", "Counts", "ScoreProtocol", "find_protocol", "sum_counts"]
+Record = Literal[
+    "boxes", "peaks", "class-scores", "saliency", "peak-pairs", "heats", "label-masks", "game"
+]
 
-
-class Counts(Protocol):
-    """What a protocol counts of some images; it adds up."""
-
-    def __add__(self, other: Any, /) -> Self:
-        """Return the counts of both sets of images together."""
-        ...
+__all__ = ["PROTOCOLS", "ScoreProtocol", "find_protocol"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +62,12 @@ class ScoreProtocol:
         Its name on the command line, and one line about it.
     module : str
         Of this package, with ``count`` and ``result``.
-    reads : tuple of "boxes" and "maps"
+    reads : tuple of "boxes", "maps" and "masks"
         The kinds of stores that it reads, the usual one first.
     record : str
         What it counts: ``boxes`` (`Predictions`), ``peaks`` (`Peaks`), ``class-scores``
-        (`ClassScores`), ``saliency`` (`SaliencyPairs`) or ``peak-pairs`` (`PeakPairs`).
+        (`ClassScores`), ``saliency`` (`SaliencyPairs`), ``peak-pairs`` (`PeakPairs`),
+        ``heats`` (`GridHeats`), ``label-masks`` (`LabelMasks`) or ``game`` (`GamePoints`).
     truth : "box", "label" or "mask"
         What the truth must have.
     ranks_classes : bool
@@ -91,13 +101,25 @@ class ScoreProtocol:
         Names (or ids) of the classes that the value is taken over; empty for all.
     class_index : tuple of int
         The same as indices, see `with_classes`.
+    interval : float
+        The step between the thresholds that are tried, of a map normalised to [0, 1].
+    definition : "wsod", "discovery" or "discovery-no-hard"
+        Which of the CorLocs.
+    grid : "devkit" or "numpy"
+        How the eleven recalls of 2007 are computed.
+    regions : "auto", "boxes" or "masks"
+        What the pointing game is played on; "auto": masks where boxes have them (COCO) or there
+        are no boxes, else boxes.
+    by_image : bool
+        Whether what is large (histograms) is kept for each image, so that it can be
+        resampled; by default it is added up.
     """
 
     name: str
     summary: str
     module: str
-    reads: tuple[Literal["boxes", "maps"], ...] = ("boxes",)
-    record: Literal["boxes", "peaks", "class-scores", "saliency", "peak-pairs"] = "boxes"
+    reads: tuple[Literal["boxes", "maps", "masks"], ...] = ("boxes",)
+    record: Record = "boxes"
     truth: Literal["box", "label", "mask"] = "box"
     ranks_classes: bool = False
     any_classes: bool = False
@@ -114,6 +136,11 @@ class ScoreProtocol:
     other: str = ""
     classes: tuple[str, ...] = ()
     class_index: tuple[int, ...] = ()
+    interval: float = 0.001
+    definition: str = "wsod"
+    grid: str = "devkit"
+    regions: str = "auto"
+    by_image: bool = False
 
     def with_options(self, **given: Any) -> ScoreProtocol:
         """Return the same protocol with other options; None leaves one as it is.
@@ -167,7 +194,7 @@ class ScoreProtocol:
             if value not in ("", ())
         }
 
-    def count(self, predicted: Predicted, truth: Truth) -> Counts:
+    def count(self, predicted: Predicted, truth: Truth) -> Tally:
         """Return the counts of a block of images.
 
         Raises
@@ -175,11 +202,11 @@ class ScoreProtocol:
         ProtocolError
             If the two do not fit each other or the protocol.
         """
-        return cast("Counts", self._module().count(self, predicted, truth))
+        return cast("Tally", self._module().count(self, predicted, truth))
 
-    def result(self, counts: Counts) -> Result:
-        """Return what the counts of all images come to."""
-        return cast("Result", self._module().result(self, counts))
+    def result(self, tally: Tally) -> Result:
+        """Return what the joined tally of all images comes to."""
+        return cast("Result", self._module().result(self, tally))
 
     def _module(self) -> Any:
         return import_module(f"wsltool.metrics.{self.module}")
@@ -190,6 +217,9 @@ _WORDS = {
     "confidence": ("map", "cls"),
     "misses": ("fp", "fn"),
     "pairs": ("pooled", "per-pair"),
+    "definition": ("wsod", "discovery", "discovery-no-hard"),
+    "grid": ("devkit", "numpy"),
+    "regions": ("auto", "boxes", "masks"),
 }
 
 
@@ -197,6 +227,8 @@ def _check_option(name: str, value: Any) -> None:
     """Refuse a value that is none of the option's."""
     if name == "iou" and not 0 < value <= 1:
         raise UsageError(f"--iou must be in (0, 1], got {value:g}.")
+    if name == "interval" and not 1e-5 <= value <= 0.5:
+        raise UsageError(f"--interval must be in [0.00001, 0.5], got {value:g}.")
     if name == "tolerance" and not 0 <= value < float("inf"):
         raise UsageError(f"--tolerance must be at least 0 pixels, got {value:g}.")
     if name in _WORDS and value not in _WORDS[name]:
@@ -213,6 +245,17 @@ def _ilsvrc(k: int) -> ScoreProtocol:
         ranks_classes=True,
         rank_depth=k,
         higher_is_better=False,
+    )
+
+
+def _maxboxacc(version: str, words: str, *options: str) -> ScoreProtocol:
+    return ScoreProtocol(
+        name=f"maxboxacc{version}",
+        summary=f"MaxBoxAcc{version.removeprefix('-').upper()}: {words}",
+        module="maxboxacc",
+        reads=("maps",),
+        record="heats",
+        options=(*options, "interval"),
     )
 
 
@@ -238,7 +281,51 @@ PROTOCOLS: dict[str, ScoreProtocol] = {
             summary="PASCAL VOC detection, mean AP at eleven recalls (devkit 2007 to 2009)",
             module="voc07_ap",
             ranks_classes=True,
-            options=("iou", "classes"),
+            options=("iou", "grid", "classes"),
+        ),
+        ScoreProtocol(
+            name="coco-ap",
+            summary="COCO detection, mean AP over IoU .50 to .95 and classes (pycocotools)",
+            module="coco_ap",
+            ranks_classes=True,
+            options=("classes",),
+        ),
+        ScoreProtocol(
+            name="corloc",
+            summary="share of images whose one box is right (CorLoc, two definitions)",
+            module="corloc",
+            options=("iou", "definition", "classes"),
+        ),
+        _maxboxacc("", "GT-known, largest contour at the best threshold (wsolevaluation)", "iou"),
+        _maxboxacc("-v2", "every contour, mean over IoU .3 .5 .7 (wsolevaluation)"),
+        _maxboxacc("-v3", "boxes one to one, of true boxes (a fork, unpublished)"),
+        ScoreProtocol(
+            name="pxap",
+            summary="PxAP: pooled pixels of maps against masks (wsolevaluation)",
+            module="pxap",
+            reads=("maps",),
+            record="heats",
+            truth="mask",
+            options=("interval",),
+        ),
+        ScoreProtocol(
+            name="voc-miou",
+            summary="PASCAL VOC segmentation, mean IoU of label images",
+            module="voc_miou",
+            reads=("masks",),
+            record="label-masks",
+            truth="mask",
+            any_classes=True,
+            options=("classes",),
+        ),
+        ScoreProtocol(
+            name="pointing-game",
+            summary="pointing game, share of points within 15 px of an object (TorchRay)",
+            module="pointing_game",
+            reads=("maps", "boxes"),
+            record="game",
+            options=("tolerance", "regions", "classes"),
+            tolerance=15.0,
         ),
         ScoreProtocol(
             name="peak-in-box",
@@ -274,7 +361,7 @@ PROTOCOLS: dict[str, ScoreProtocol] = {
             reads=("maps",),
             record="saliency",
             truth="mask",
-            options=("pairs", "other", "classes"),
+            options=("pairs", "classes"),
         ),
         ScoreProtocol(
             name="peak-distance",
@@ -307,20 +394,3 @@ def find_protocol(name: str) -> ScoreProtocol:
     raise UsageError(
         f'--protocol "{name}" is not known; expected one of {", ".join(PROTOCOLS)}.{hint}'
     )
-
-
-def sum_counts(counts: Iterable[Counts]) -> Counts:
-    """Return the sum of the counts of one or more blocks.
-
-    Raises
-    ------
-    ProtocolError
-        If there is no block.
-    """
-    blocks = iter(counts)
-    total = next(blocks, None)
-    if total is None:
-        raise ProtocolError("0 blocks of images were counted; expected at least one.")
-    for block in blocks:
-        total = total + block
-    return total

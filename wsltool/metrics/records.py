@@ -161,6 +161,10 @@ class Truth:
     box_xyxy_B4 : array of float
     box_class_B : array of int32
     box_difficult_B : array of bool or uint8
+    box_crowd_B, box_truncated_B : arrays of bool or uint8, or None
+        None: no box is.
+    box_area_B : array of float64, or None
+        The annotated object's own area in square pixels; None: that of the box.
     """
 
     row_N: Integers
@@ -171,6 +175,9 @@ class Truth:
     box_xyxy_B4: Floats
     box_class_B: Integers
     box_difficult_B: Flags
+    box_crowd_B: Flags | None = None
+    box_truncated_B: Flags | None = None
+    box_area_B: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.row_N)
@@ -192,6 +199,9 @@ class Truth:
             box_xyxy_B4=self.box_xyxy_B4[box],
             box_class_B=self.box_class_B[box],
             box_difficult_B=self.box_difficult_B[box],
+            box_crowd_B=None if self.box_crowd_B is None else self.box_crowd_B[box],
+            box_truncated_B=None if self.box_truncated_B is None else self.box_truncated_B[box],
+            box_area_B=None if self.box_area_B is None else self.box_area_B[box],
         )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ClassRow", "Result", "class_mean", "percent"]
+if TYPE_CHECKING:
+    from wsltool.metrics.protocols import ScoreProtocol
+
+__all__ = ["ClassRow", "Result", "class_mean", "class_rows", "mean_result", "percent", "told"]
 
 Extra: TypeAlias = float | int | list[float]
 Parameter: TypeAlias = float | str | list[str]
@@ -57,6 +60,11 @@ class Result:
         Further numbers: counts of images, values for other ranks.
     warnings : tuple of str
         What a reader of the number must know.
+    mistakes : mapping of str to int
+        How many predictions went wrong in which way (`wsltool.metrics.mistakes`), with those
+        that are right; empty where the protocol does not tell.
+    curve : mapping of str to list of float
+        Columns of equal length by name, the first one the x axis; empty where there is none.
     """
 
     protocol: str
@@ -67,10 +75,27 @@ class Result:
     per_class: tuple[ClassRow, ...] = ()
     extra: Mapping[str, Extra] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    mistakes: Mapping[str, int] = field(default_factory=dict)
+    curve: Mapping[str, list[float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, protocol: ScoreProtocol, value: float, **fields: Any) -> Self:
+        """Return a result of `protocol` with its name, unit and options."""
+        return cls(
+            protocol=protocol.name,
+            value=float(value),
+            unit=protocol.unit,
+            higher_is_better=protocol.higher_is_better,
+            parameters=protocol.parameters,
+            **fields,
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values fit for JSON; NaN, which JSON lacks, becomes None."""
-        return {
+        """Return plain values fit for JSON; NaN, which JSON lacks, becomes None.
+
+        ``mistakes`` and ``curve`` are left out where they are empty.
+        """
+        plain: dict[str, Any] = {
             "protocol": self.protocol,
             "value": _jsonable(self.value),
             "unit": self.unit,
@@ -83,6 +108,11 @@ class Result:
                 for row in self.per_class
             ],
         }
+        if self.mistakes:
+            plain["mistakes"] = dict(self.mistakes)
+        if self.curve:
+            plain["curve"] = {name: _jsonable(values) for name, values in self.curve.items()}
+        return plain
 
 
 def percent(part: npt.ArrayLike, whole: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -117,6 +147,65 @@ def class_mean(
     num_scored = int(scored_K.sum())
     left_out = len(value_K) - num_scored
     return mean, {"num_classes": num_scored, "num_classes_without_positives": left_out}
+
+
+def class_rows(
+    value_K: npt.NDArray[np.float64], num_K: Mapping[str, npt.NDArray[np.int64]]
+) -> tuple[ClassRow, ...]:
+    """Return a row for each class, of its value and what it was made of."""
+    names = tuple(num_K)
+    table = np.stack([np.asarray(num) for num in num_K.values()], axis=1).tolist()
+    return tuple(
+        ClassRow(index, value, dict(zip(names, numbers, strict=True)))
+        for index, (value, numbers) in enumerate(zip(value_K.tolist(), table, strict=True))
+    )
+
+
+def told(cases: Iterable[tuple[int, str]]) -> tuple[str, ...]:
+    """Return a warning for each case that occurs: its number, then the words."""
+    return tuple(f"{number} {words}" for number, words in cases if number)
+
+
+def mean_result(
+    protocol: ScoreProtocol,
+    value_K: npt.NDArray[np.float64],
+    num_K: Mapping[str, npt.NDArray[np.int64]],
+    *,
+    extra: Mapping[str, Extra],
+    cases: Iterable[tuple[int, str]],
+    without: str,
+    mistakes: Mapping[str, int] | None = None,
+    curve: Mapping[str, list[float]] | None = None,
+) -> Result:
+    """Return a result whose value is the mean over the chosen classes that have one.
+
+    Parameters
+    ----------
+    protocol : ScoreProtocol
+    value_K : array of float64
+        One value a class, NaN for a class that has nothing to score.
+    num_K : mapping of str to int64 arrays
+        What each was made of.
+    extra : mapping
+        Stands behind the numbers of classes.
+    cases : iterable of (int, str)
+        Warnings, see `told`.
+    without : str
+        What classes are that have no value, the last warning.
+    mistakes : mapping of str to int, optional
+    curve : mapping of str to list of float, optional
+    """
+    mean, num = class_mean(value_K, protocol.chosen)
+    lacking = (num["num_classes_without_positives"], f"{without} and are left out of the mean.")
+    return Result.of(
+        protocol,
+        mean,
+        per_class=class_rows(value_K, num_K),
+        extra={**num, **extra},
+        warnings=told([*cases, lacking]),
+        mistakes=mistakes or {},
+        curve=curve or {},
+    )
 
 
 def _jsonable(value: Extra) -> Any:

@@ -10,33 +10,34 @@ own, and the value is the mean of their average precisions. Curves are summed as
 2010 on. Pixels are counted in 65536 bins (`wsltool.metrics.pixel_histogram`), so any number of
 them takes the same memory; the exact value is at least the value, at most ``exact_at_most``.
 
-With another store beside, the difference of the two pooled average precisions is taken over the
-pairs that both have a map of, with an interval (`wsltool.metrics.bootstrap`), from 1024 bins an
-image.
+Where the pooled value is to be resampled (`ScoreProtocol.by_image`), pixels are counted in 1024
+bins a pair as well, and a sample of images has the value of those bins.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from wsltool.metrics.bootstrap import bootstrap_difference
+from wsltool.errors import ProtocolError
 from wsltool.metrics.pixel_histogram import histogram_ap, pixel_histogram
 from wsltool.metrics.records import Truth
-from wsltool.metrics.result import ClassRow, Extra, Result
+from wsltool.metrics.result import Extra, Result, class_rows, told
+from wsltool.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
-__all__ = ["NUM_BINS", "SaliencyCounts", "SaliencyPair", "SaliencyPairs", "count", "result"]
+__all__ = ["NUM_BINS", "SaliencyPair", "SaliencyPairs", "count", "result"]
 
 NUM_BINS = 65536
-_NUM_BINS_IMAGE = 1024
+_NUM_BINS_PAIR = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,15 +53,12 @@ class SaliencyPair:
         1 the class, 0 anything else, 255 left out.
     heat_HW : float array or None
         None where there is no map.
-    other_HW : float array or None
-        Heat of another store, to be compared with.
     """
 
     row: int
     class_index: int
     mask_HW: npt.NDArray[np.uint8]
     heat_HW: npt.NDArray[Any] | None
-    other_HW: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,169 +68,142 @@ class SaliencyPairs:
     pairs: tuple[SaliencyPair, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SaliencyCounts:
-    """Pixels of some pairs.
-
-    Attributes
-    ----------
-    count_2B : mapping of int to int64 array, (2, 65536)
-        Pixels of each class that has pairs.
-    ap : mapping of (row, class) to float
-        The average precision of each pair, in per cent.
-    image_2B : mapping of int to a pair of int64 arrays, (2, 1024)
-        Pixels of each row under both stores; empty without another store.
-    num_compared : int
-        Pairs in `image_2B`.
-    num_without_map, num_without_object : mappings of int to int
-        Pairs of each class that have no map (and count, as zeros), or whose class has no
-        pixel in the mask (and do not count).
-    """
-
-    count_2B: Mapping[int, npt.NDArray[np.int64]]
-    ap: Mapping[tuple[int, int], float]
-    image_2B: Mapping[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
-    num_compared: int
-    num_without_map: Mapping[int, int]
-    num_without_object: Mapping[int, int]
-    num_classes: int
-
-    def __add__(self, other: SaliencyCounts) -> SaliencyCounts:
-        return SaliencyCounts(
-            _sum(self.count_2B, other.count_2B),
-            {**self.ap, **other.ap},
-            {**self.image_2B, **other.image_2B},
-            self.num_compared + other.num_compared,
-            _sum(self.num_without_map, other.num_without_map),
-            _sum(self.num_without_object, other.num_without_object),
-            self.num_classes,
-        )
-
-
-def _sum(one: Mapping[int, Any], other: Mapping[int, Any]) -> dict[int, Any]:
-    return {**one, **{key: one[key] + n if key in one else n for key, n in other.items()}}
-
-
-def count(protocol: ScoreProtocol, predicted: SaliencyPairs, truth: Truth) -> SaliencyCounts:
+def count(protocol: ScoreProtocol, predicted: SaliencyPairs, truth: Truth) -> Tally:
     """Return the counts of a block of images.
+
+    The table ``pair`` has one entry for each pair, also those without a pixel of the class. The
+    sums ``class 0``, … are the pixels of each class that has pairs, (2, 65536).
 
     Raises
     ------
     ProtocolError
         If heat is not finite or not of its mask's shape.
     """
-    total = SaliencyCounts({}, {}, {}, 0, {}, {}, truth.num_classes)
-    chosen = protocol.class_index or range(truth.num_classes)
-    for pair in predicted.pairs:
-        key = pair.class_index
-        if not (pair.mask_HW == 1).any():
-            total = total + SaliencyCounts({}, {}, {}, 0, {}, {key: 1}, truth.num_classes)
+    pairs = predicted.pairs
+    sums: dict[str, npt.NDArray[np.int64]] = {}
+    ap_Q, num_px_Q2 = np.full(len(pairs), np.nan), np.zeros((len(pairs), 2), np.int32)
+    for q, one in enumerate(pairs):
+        if not (one.mask_HW == 1).any():
             continue
-        count_2B = pixel_histogram(pair.heat_HW, pair.mask_HW, NUM_BINS)
-        lacking = {key: 1} if pair.heat_HW is None else {}
-        ap = {(pair.row, key): histogram_ap(count_2B)}
-        total = total + SaliencyCounts({key: count_2B}, ap, {}, 0, lacking, {}, truth.num_classes)
-    compared = [one for one in predicted.pairs if one.class_index in chosen and _in_both(one)]
-    images = _by_image(compared)
-    return total + SaliencyCounts({}, {}, images, len(compared), {}, {}, truth.num_classes)
+        count_2B = pixel_histogram(one.heat_HW, one.mask_HW, NUM_BINS)
+        ap_Q[q], num_px_Q2[q] = histogram_ap(count_2B), count_2B.sum(axis=1)
+        name = f"class {one.class_index}"
+        sums[name] = sums[name] + count_2B if name in sums else count_2B
+    pair: dict[str, npt.NDArray[Any]] = {
+        "row": np.array([one.row for one in pairs], np.int64),
+        "class": np.array([one.class_index for one in pairs], np.int32),
+        "mapped": np.array([one.heat_HW is not None for one in pairs], bool),
+        "ap": ap_Q,
+        "num_px": num_px_Q2,
+    }
+    if protocol.by_image:
+        pair["bins"] = _bins_of(pairs)
+    tables = {"image": {"row": truth.row_N.astype(np.int64)}, "pair": pair}
+    return Tally(truth.num_classes, tables, sums)
 
 
-def _in_both(pair: SaliencyPair) -> bool:
-    has_maps = pair.heat_HW is not None and pair.other_HW is not None
-    return has_maps and bool((pair.mask_HW == 1).any())
+def _bins_of(pairs: Sequence[SaliencyPair]) -> npt.NDArray[np.int32]:
+    """Return the pixels of each pair, int32 (Q, 2, 1024); none where it has no object."""
+    count_Q2B = np.zeros((len(pairs), 2, _NUM_BINS_PAIR), np.int32)
+    for q, one in enumerate(pairs):
+        if (one.mask_HW == 1).any():
+            count_Q2B[q] = pixel_histogram(one.heat_HW, one.mask_HW, _NUM_BINS_PAIR)
+    return count_Q2B
 
 
-def _by_image(
-    pairs: Sequence[SaliencyPair],
-) -> dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Return the pixels of each image under both stores, summed over its pairs."""
-    empty = np.zeros((2, _NUM_BINS_IMAGE), np.int64)
-    images: dict[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = {}
-    for pair in pairs:
-        a_2B, b_2B = images.get(pair.row, (empty, empty))
-        images[pair.row] = (
-            a_2B + pixel_histogram(pair.heat_HW, pair.mask_HW, _NUM_BINS_IMAGE),
-            b_2B + pixel_histogram(pair.other_HW, pair.mask_HW, _NUM_BINS_IMAGE),
-        )
-    return images
+def result(protocol: ScoreProtocol, tally: Tally) -> Result:
+    """Return the average precision in per cent, pooled or the mean over pairs; each class's too.
 
-
-def result(protocol: ScoreProtocol, counts: SaliencyCounts) -> Result:
-    """Return the average precision in per cent, pooled or the mean over pairs; each class's too."""
-    chosen = sorted(protocol.class_index) or list(range(counts.num_classes))
-    num_object = sum(counts.num_without_object.get(index, 0) for index in chosen)
-    num_map = sum(counts.num_without_map.get(index, 0) for index in chosen)
-    num_pairs = len(_pair_aps(counts, chosen))
-    pooled = _pooled(counts, chosen)
+    Raises
+    ------
+    ProtocolError
+        If images are drawn, but pixels were not counted for each pair.
+    """
+    chosen = sorted(protocol.class_index) or list(range(tally.num_classes))
+    counted_Q = ~np.isnan(tally.column("pair", "ap"))
+    num_pairs_K = tally.num_by("pair", where=counted_Q)
+    num_px_K2 = _pixels(tally)
+    num_map = _num(tally, chosen, counted_Q & ~tally.column("pair", "mapped"))
+    num_object = _num(tally, chosen, ~counted_Q)
+    pooled = protocol.pairs == "pooled"
     extra: dict[str, Extra] = {}
-    if protocol.pairs == "pooled":
-        extra["exact_at_most"] = histogram_ap(pooled, optimistic=True)
+    if pooled:
+        extra["exact_at_most"] = histogram_ap(_pooled(tally, chosen), optimistic=True)
     extra |= {
-        "num_classes": sum(index in counts.count_2B for index in chosen),
-        "num_pairs": num_pairs,
-        "num_object_px": int(pooled[0].sum()),
-        "num_other_px": int(pooled[1].sum()),
+        "num_classes": int((num_pairs_K[chosen] > 0).sum()),
+        "num_pairs": int(num_pairs_K[chosen].sum()),
+        "num_object_px": int(num_px_K2[chosen, 0].sum()),
+        "num_other_px": int(num_px_K2[chosen, 1].sum()),
         "num_pairs_without_map": num_map,
         "num_pairs_without_object_px": num_object,
     }
-    num_lacking = num_pairs - counts.num_compared if protocol.other else 0
-    cases = (
-        (num_map, "pairs have no map and count as zeros."),
-        (num_lacking, "pairs have no map in one of the stores and are not compared."),
-        (num_object, "pairs have no pixel of the class in the mask and are left out."),
+    value = _pooled_ap if pooled else _mean_ap
+    return Result.of(
+        protocol,
+        value(tally, chosen),
+        per_class=class_rows(
+            np.array([value(tally, [index]) for index in range(tally.num_classes)]),
+            {
+                "num_pairs": num_pairs_K,
+                "num_object_px": num_px_K2[:, 0],
+                "num_other_px": num_px_K2[:, 1],
+            },
+        ),
+        extra=extra,
+        warnings=told(
+            (
+                (num_map, "pairs have no map and count as zeros."),
+                (num_object, "pairs have no pixel of the class in the mask and are left out."),
+            )
+        ),
     )
-    return Result(
-        protocol=protocol.name,
-        value=_value(protocol, counts, chosen),
-        unit=protocol.unit,
-        higher_is_better=protocol.higher_is_better,
-        parameters=protocol.parameters,
-        per_class=tuple(_class_row(protocol, counts, k) for k in range(counts.num_classes)),
-        extra=extra | (_compared(counts) if protocol.other else {}),
-        warnings=tuple(f"{number} {what}" for number, what in cases if number),
-    )
 
 
-def _value(protocol: ScoreProtocol, counts: SaliencyCounts, chosen: list[int]) -> float:
-    if protocol.pairs == "pooled":
-        return histogram_ap(_pooled(counts, chosen))
-    aps = _pair_aps(counts, chosen)
-    return math.fsum(aps) / len(aps) if aps else float("nan")
+def _num(tally: Tally, chosen: list[int], where_Q: npt.NDArray[np.bool_]) -> int:
+    return int(tally.num_by("pair", where=where_Q)[chosen].sum())
 
 
-def _pooled(counts: SaliencyCounts, chosen: list[int]) -> npt.NDArray[np.int64]:
-    pooled = np.zeros((2, NUM_BINS), np.int64)
+def _pixels(tally: Tally) -> npt.NDArray[np.int64]:
+    """Return how many pixels of each class are of the object, and of anything else, (K, 2)."""
+    num_K2 = np.zeros((tally.num_classes, 2), np.int64)
+    weighted_Q2 = tally.column("pair", "num_px") * tally.weight("pair")[:, None]
+    np.add.at(num_K2, tally.column("pair", "class"), weighted_Q2)
+    return num_K2
+
+
+def _pooled_ap(tally: Tally, chosen: list[int]) -> float:
+    return histogram_ap(_pooled(tally, chosen))
+
+
+def _pooled(tally: Tally, chosen: list[int]) -> npt.NDArray[Any]:
+    """Return the pixels of some classes, whole numbers, (2, bins)."""
+    if tally.times_N is None:
+        of_chosen = [tally.sums[f"class {k}"] for k in chosen if f"class {k}" in tally.sums]
+        return sum(of_chosen, start=np.zeros((2, NUM_BINS), np.int64))
+    if "bins" not in tally.tables["pair"]:
+        raise ProtocolError(
+            "saliency-ap: the pixels of all images were added up; expected those of each image, "
+            "to draw images. Count with by_image."
+        )
+    weight_Q, pooled_2B = tally.weight("pair"), np.zeros((2, _NUM_BINS_PAIR))
     for index in chosen:
-        if index in counts.count_2B:
-            pooled += counts.count_2B[index]
-    return pooled
+        # Whole numbers below 2**53 are exact in float64, whose products are fast.
+        of_class, bins = tally.once(f"bins {index}", partial(_class_bins, tally, index))
+        pooled_2B += (weight_Q[of_class] @ bins).reshape(2, -1)
+    return pooled_2B
 
 
-def _pair_aps(counts: SaliencyCounts, chosen: list[int]) -> list[float]:
-    return [ap for (_, index), ap in counts.ap.items() if index in chosen]
+def _class_bins(tally: Tally, index: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Return the pairs of a class, and their pixels as float64 (Q, 2 * 1024)."""
+    of_class = np.flatnonzero(tally.column("pair", "class") == index)
+    bins = tally.column("pair", "bins")[of_class].astype(np.float64)
+    return of_class, bins.reshape(len(of_class), 2 * _NUM_BINS_PAIR)
 
 
-def _class_row(protocol: ScoreProtocol, counts: SaliencyCounts, index: int) -> ClassRow:
-    pooled = _pooled(counts, [index])
-    numbers = {
-        "num_pairs": len(_pair_aps(counts, [index])),
-        "num_object_px": int(pooled[0].sum()),
-        "num_other_px": int(pooled[1].sum()),
-    }
-    return ClassRow(index, _value(protocol, counts, [index]), numbers)
-
-
-def _compared(counts: SaliencyCounts) -> dict[str, Extra]:
-    """Return the difference to the other store with its interval; NaN without a pair."""
-    rows = sorted(counts.image_2B)
-    difference = low = high = float("nan")
-    if rows:
-        stacked = [np.stack([counts.image_2B[row][one] for row in rows]) for one in (0, 1)]
-        found = bootstrap_difference(stacked[0], stacked[1])
-        difference, low, high = found.difference, found.low, found.high
-    return {
-        "pooled_difference_to_other": difference,
-        "pooled_difference_95": [low, high],
-        "num_images_compared": len(rows),
-        "num_pairs_compared": counts.num_compared,
-    }
+def _mean_ap(tally: Tally, chosen: list[int]) -> float:
+    """Return the mean over the pairs of some classes, the same in any order; NaN of nothing."""
+    ap_Q = tally.column("pair", "ap")
+    of_chosen = np.isin(tally.column("pair", "class"), chosen) & ~np.isnan(ap_Q)
+    weight_Q = tally.weight("pair")[of_chosen]
+    num = int(weight_Q.sum())
+    return math.fsum((ap_Q[of_chosen] * weight_Q).tolist()) / num if num else float("nan")

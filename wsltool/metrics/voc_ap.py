@@ -17,8 +17,7 @@ was detected there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,60 +25,32 @@ import numpy.typing as npt
 from wsltool.metrics.average_precision import area_ap
 from wsltool.metrics.iou import pair_iou
 from wsltool.metrics.matching import join, key_of, truth_keys
+from wsltool.metrics.mistakes import DETECTION_MISTAKES, MISTAKES, count_mistakes, mistake_of
 from wsltool.metrics.ranking import (
     FALSE,
     NEITHER,
     TRUE,
-    Detections,
     Interpolation,
-    average_precision,
-    ranked,
+    average_precisions,
+    count_outcomes,
+    mean_curve,
 )
 from wsltool.metrics.records import Predictions, Truth, check_predictions, image_of_box
-from wsltool.metrics.result import ClassRow, Result, class_mean
+from wsltool.metrics.result import Result, mean_result
+from wsltool.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
-__all__ = ["VocApCounts", "count", "result"]
+__all__ = ["count", "result"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class VocApCounts:
-    """Detections of some images, and how many objects there are to be found.
-
-    Attributes
-    ----------
-    parts : tuple of Detections
-        One for each block, in any order.
-    num_positives_K, num_difficult_K : arrays of int64
-        True boxes of each class.
-    num_images, num_excluded, num_without_prediction : int
-        Images counted, left out, and counted without a prediction.
-    """
-
-    parts: tuple[Detections, ...]
-    num_positives_K: npt.NDArray[np.int64]
-    num_difficult_K: npt.NDArray[np.int64]
-    num_images: int
-    num_excluded: int
-    num_without_prediction: int
-
-    def __add__(self, other: VocApCounts) -> VocApCounts:
-        return VocApCounts(
-            self.parts + other.parts,
-            self.num_positives_K + other.num_positives_K,
-            self.num_difficult_K + other.num_difficult_K,
-            self.num_images + other.num_images,
-            self.num_excluded + other.num_excluded,
-            self.num_without_prediction + other.num_without_prediction,
-        )
-
-
-def count(protocol: ScoreProtocol, predicted: Predictions, truth: Truth) -> VocApCounts:
+def count(protocol: ScoreProtocol, predicted: Predictions, truth: Truth) -> Tally:
     """Return the counts of a block of images.
+
+    The tables ``true`` (objects) and ``detection`` leave out excluded images.
 
     Raises
     ------
@@ -87,59 +58,72 @@ def count(protocol: ScoreProtocol, predicted: Predictions, truth: Truth) -> VocA
         If the records are not sound, for instance if a confidence is NaN.
     """
     check_predictions(predicted, truth)
-    counted_N = np.asarray(truth.excluded_N) == 0
-    image_D = image_of_box(predicted.box_start)
-    place_D = np.arange(len(image_D)) - np.asarray(predicted.box_start)[image_D]
+    row_N = truth.row_N.astype(np.int64)
+    excluded_N = np.asarray(truth.excluded_N, dtype=bool)
+    image_D, image_B = image_of_box(predicted.box_start), image_of_box(truth.box_start)
+    kept_D, kept_B = ~excluded_N[image_D], ~excluded_N[image_B]
     outcome_D = _outcomes(predicted, truth, image_D, protocol.iou)
-    kept_D = counted_N[image_D]
-    detections = Detections(
-        truth.row_N[image_D[kept_D]].astype(np.int64),
-        place_D[kept_D].astype(np.int32),
-        predicted.box_class_B[kept_D].astype(np.int32),
-        predicted.box_score_B[kept_D].astype(np.float64),
-        outcome_D[kept_D],
-    )
-    true_B = counted_N[image_of_box(truth.box_start)]
-    difficult_B = np.asarray(truth.box_difficult_B) != 0
-    missing_N = np.asarray(predicted.has_prediction_N) == 0
-    return VocApCounts(
-        (detections,),
-        np.bincount(truth.box_class_B[true_B & ~difficult_B], minlength=truth.num_classes),
-        np.bincount(truth.box_class_B[true_B & difficult_B], minlength=truth.num_classes),
-        int(counted_N.sum()),
-        int((~counted_N).sum()),
-        int((missing_N & counted_N).sum()),
-    )
-
-
-def result(
-    protocol: ScoreProtocol, counts: VocApCounts, interpolation: Interpolation = area_ap
-) -> Result:
-    """Return the mean average precision over classes in per cent, and each class's own."""
-    rows = tuple(
-        _class_row(index, int(positives), outcome_D, interpolation)
-        for (index, positives), (_, outcome_D) in zip(
-            enumerate(counts.num_positives_K),
-            ranked(counts.parts, len(counts.num_positives_K)),
-            strict=True,
-        )
-    )
-    mean, num = class_mean(np.array([row.value for row in rows]), protocol.chosen)
-    return Result(
-        protocol=protocol.name,
-        value=mean,
-        unit=protocol.unit,
-        higher_is_better=protocol.higher_is_better,
-        parameters=protocol.parameters,
-        per_class=rows,
-        extra={
-            **num,
-            "num_images": counts.num_images,
-            "num_excluded": counts.num_excluded,
-            "num_without_prediction": counts.num_without_prediction,
+    mistake_D = _mistakes(predicted, truth, image_D, outcome_D, protocol.iou)
+    return Tally(
+        truth.num_classes,
+        {
+            "image": {
+                "row": row_N,
+                "excluded": excluded_N,
+                "predicted": np.asarray(predicted.has_prediction_N, dtype=bool),
+            },
+            "true": {
+                "row": row_N[image_B[kept_B]],
+                "class": truth.box_class_B[kept_B].astype(np.int32),
+                "difficult": np.asarray(truth.box_difficult_B)[kept_B] != 0,
+            },
+            "detection": {
+                "row": row_N[image_D[kept_D]],
+                "class": predicted.box_class_B[kept_D].astype(np.int32),
+                "score": predicted.box_score_B[kept_D],
+                "outcome": outcome_D[kept_D],
+                "mistake": mistake_D[kept_D],
+            },
         },
-        warnings=tuple(_warnings(counts, num["num_classes_without_positives"])),
     )
+
+
+def result(protocol: ScoreProtocol, tally: Tally, interpolation: Interpolation = area_ap) -> Result:
+    """Return the mean average precision over classes in per cent, and each class's own."""
+    difficult_B = tally.column("true", "difficult")
+    num_positives_K = tally.num_by("true", where=~difficult_B)
+    num_DK = count_outcomes(tally)
+    excluded_N = tally.column("image", "excluded")
+    num_missing = tally.num("image", ~tally.column("image", "predicted") & ~excluded_N)
+    return mean_result(
+        protocol,
+        average_precisions(tally, num_positives_K, interpolation),
+        {
+            "num_positives": num_positives_K,
+            "num_detections": num_DK.sum(axis=0),
+            "num_true": num_DK[TRUE],
+            "num_false": num_DK[FALSE],
+            "num_difficult_hits": num_DK[NEITHER],
+        },
+        extra={
+            "num_images": tally.num("image", ~excluded_N),
+            "num_excluded": tally.num("image", excluded_N),
+            "num_without_prediction": num_missing,
+        },
+        cases=((num_missing, "images have no prediction; their objects count as missed."),),
+        without="classes have no object to find",
+        mistakes=count_mistakes(
+            tally, "detection", DETECTION_MISTAKES, _of_chosen(protocol, tally)
+        ),
+        curve=mean_curve(tally, num_positives_K, protocol.chosen),
+    )
+
+
+def _of_chosen(protocol: ScoreProtocol, tally: Tally) -> npt.NDArray[np.bool_] | None:
+    """Return which detections are of the chosen classes, None for all."""
+    if not protocol.class_index:
+        return None
+    return np.isin(tally.column("detection", "class"), protocol.class_index)
 
 
 def _outcomes(
@@ -173,29 +157,20 @@ def _best_true_box(
     return best_D, overlap_D
 
 
-def _class_row(
-    index: int, num_positives: int, outcome_D: npt.NDArray[Any], interpolation: Interpolation
-) -> ClassRow:
-    ap = average_precision(outcome_D, num_positives, interpolation)
-    numbers = {
-        "num_positives": num_positives,
-        "num_detections": len(outcome_D),
-        "num_true": int((outcome_D == TRUE).sum()),
-        "num_false": int((outcome_D == FALSE).sum()),
-        "num_difficult_hits": int((outcome_D == NEITHER).sum()),
-    }
-    return ClassRow(index, ap, numbers)
-
-
-def _warnings(counts: VocApCounts, num_without_positives: int) -> list[str]:
-    found = []
-    if counts.num_without_prediction:
-        found.append(
-            f"{counts.num_without_prediction} images have no prediction; their objects count as "
-            "missed."
-        )
-    if num_without_positives:
-        found.append(
-            f"{num_without_positives} classes have no object to find and are left out of the mean."
-        )
-    return found
+def _mistakes(
+    predicted: Predictions,
+    truth: Truth,
+    image_D: npt.NDArray[np.intp],
+    outcome_D: npt.NDArray[np.int8],
+    iou: float,
+) -> npt.NDArray[np.int8]:
+    """Return what is the matter with each detection, −1 where it is neither true nor false."""
+    mistake_D = np.full(len(image_D), -1, np.int8)
+    mistake_D[outcome_D == TRUE] = MISTAKES.index("right")
+    false = np.flatnonzero(outcome_D == FALSE)
+    mistake_F = mistake_of(
+        predicted.box_xyxy_B4[false], image_D[false], predicted.box_class_B[false], truth, iou
+    )
+    mistake_F[mistake_F == MISTAKES.index("right")] = MISTAKES.index("duplicate")
+    mistake_D[false] = mistake_F
+    return mistake_D
