@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from wsltool.cli.tables import _score_parts
+from wsltool.cli.tables import _score_parts, _short
 
 
 def _printed(**more: Any) -> list[str]:
@@ -45,6 +45,12 @@ def test_parameters_of_every_type_and_the_difference_to_a_baseline() -> None:
     ]
 
 
+def test_names_are_no_markup() -> None:
+    other = "/data/[b]/x[/b/maps.zarr"
+    line, *_ = _printed(parameters={"other": other})
+    assert line == f"point 81.2 % higher is better, other {other}"
+
+
 def test_a_distance() -> None:
     line, *_ = _printed(
         protocol="peak-distance", value=71.0, unit="px", higher_is_better=None, parameters={}
@@ -57,3 +63,14 @@ def test_nothing_to_score() -> None:
     assert first == "point – % error, lower is better, iou 0.5"
     unknown = [{"name": "image centre", "value": None, "difference": None}]
     assert "image centre – % baseline" in _printed(baselines=unknown)
+
+
+def test_a_threshold_keeps_its_digits() -> None:
+    """At steps of .001 one digit would be another threshold."""
+    lines = _printed(extra={"iou_0.5": 45.04, "threshold_0.5": 0.161, "threshold_0.7": None})
+    assert lines[3:6] == ["iou 0.5 45.0", "threshold 0.5 0.161", "threshold 0.7 –"]
+
+
+def test_a_curve_is_told_by_its_length() -> None:
+    told = {"value": [0.1, 0.2], "curve": {"threshold": [0.01 * n for n in range(96)]}}
+    assert _short(told) == {"value": [0.1, 0.2], "curve": {"threshold": "96 values"}}

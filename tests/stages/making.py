@@ -85,6 +85,18 @@ def write_store(path, kind, values, *, made_from=(), limit=None, **attributes):
     return path
 
 
+def rewritten(path, source, kind, *, made_from=(), classes="all", **changes):
+    """Write a store again with some arrays changed; offsets are given as counts."""
+    values = {
+        name: value.tolist() if value.dtype.kind == "T" else value
+        for name, value in arrays(source).items()
+    }
+    for name in RAGGED[kind].values():
+        if name in values:
+            values[name] = np.diff(values[name])
+    return write_store(path, kind, values | changes, made_from=made_from, root=".", classes=classes)
+
+
 def _is_text(value):
     return isinstance(value, list) and bool(value) and isinstance(value[0], str)
 

@@ -113,19 +113,19 @@ class TestSaliency:
         found = result(self.maps(masked, self.VALUES, "n.zarr"), "saliency-ap", classes="cat")
         assert found["value"] == 100
 
-    def test_other(self, masked):
+    def test_compare(self, masked):
         maps = self.maps(masked, self.VALUES, classes="present")
         worse = self.maps(masked, [(0.0, 1.0)] * 5, "w.zarr", classes="present")
-        found = result(maps, "saliency-ap", other=worse)
-        apart = found["value"] - result(worse, "saliency-ap")["value"]
-        assert found["extra"]["pooled_difference_to_other"] == pytest.approx(apart, abs=0.2)
-        low, high = found["extra"]["pooled_difference_95"]
-        assert low <= found["extra"]["pooled_difference_to_other"] <= high
-        assert found["inputs"]["other"]["path"].endswith("w.zarr")
-        assert found["parameters"]["other"] == str(worse)
-        assert result(maps, "saliency-ap", other=maps)["extra"]["pooled_difference_95"] == [0, 0]
+        found = result(maps, "saliency-ap", compare=worse)
+        compared = found["compared"]
+        assert compared["value"] == result(worse, "saliency-ap")["value"]
+        assert compared["difference"] == found["value"] - compared["value"]
+        assert compared["low"] - 0.2 <= compared["difference"] <= compared["high"] + 0.2
+        assert compared["inputs"]["maps"]["path"].endswith("w.zarr")
+        same = result(maps, "saliency-ap", compare=maps)["compared"]
+        assert (same["difference"], same["low"], same["high"]) == (0, 0, 0)
 
-    def test_images_of_other_are_joined_by_id(self, masked, tmp_path):
+    def test_compared_images_are_joined_by_id(self, masked, tmp_path):
         maps = self.maps(masked, self.VALUES, classes="present")
         listed = {n: {"boxes": [(k, *RIGHT)]} for n, k in (("c", 1), ("a", 0))}
         source = write_images(tmp_path / "t.zarr", listed, CLASSES)
@@ -134,8 +134,8 @@ class TestSaliency:
             "a": (None, [(0, 1.0, np.array([[4.0, 0.0]]))]),
         }
         other = write_maps(tmp_path / "o.zarr", source, cells)
-        found = result(maps, "saliency-ap", other=other)
-        assert found["extra"]["pooled_difference_95"] == [0, 0]
+        found = result(maps, "saliency-ap", compare=other)["compared"]
+        assert (found["difference"], found["low"], found["high"]) == (0, 0, 0)
 
     def test_image_that_the_maps_lack_counts_as_zeros(self, masked):
         cells = {"a": (None, [(0, 1.0, np.array([[4.0, 0.0]]))])}
@@ -153,15 +153,13 @@ class TestSaliency:
         with pytest.raises(ProtocolError, match=f"^{re.escape(line)}$"):
             score(maps, protocol="saliency-ap")
 
-    def test_images_that_the_other_store_lacks_are_not_compared(self, masked, tmp_path):
+    def test_images_that_the_compared_store_lacks_count_as_missed(self, masked, tmp_path):
         maps = self.maps(masked, self.VALUES)
         part = select(maps, ids=put_ids(tmp_path / "ids.txt", "ab"), output=tmp_path / "p.zarr")
-        found = result(maps, "saliency-ap", other=part)
-        assert found["extra"]["pooled_difference_to_other"] == 0
-        assert found["extra"]["pooled_difference_95"] == [0, 0]
-        assert found["extra"]["num_images_compared"] == 1
-        assert found["warnings"][-1] == (
-            "1 pairs have no map in one of the stores and are not compared."
+        found = result(maps, "saliency-ap", compare=part)
+        assert found["compared"]["value"] != found["value"]
+        assert (
+            found["warnings"][-1] == "1 of 2 images are not in p.zarr; they count as missed there"
         )
 
     def test_present_classes_may_lack(self, masked):
@@ -234,7 +232,7 @@ class TestDistance:
         source = write_images(tmp_path / "t.zarr", {"x": {"boxes": [(0, *RIGHT)]}}, CLASSES)
         other = mapped(source, {"x": POINTS["a"]}, name="o.zarr")
         line = (
-            "o.zarr: holds none of the 5 scored images. Give maps of the same images with --other."
+            "o.zarr: holds none of the 5 scored images. Give one of the same images with --other."
         )
         with pytest.raises(ProtocolError, match=f"^{re.escape(line)}$"):
             score(maps, protocol="peak-distance", other=other)
@@ -251,7 +249,7 @@ def test_voc(tmp_path, data_dir):
     source = ingest_voc(folder, split="Segmentation/test", output=tmp_path / "s.zarr", limit=12)
     gaussian = baseline(source, prior="gaussian", output=tmp_path / "g.zarr")
     random = baseline(source, prior="random", output=tmp_path / "r.zarr")
-    found = result(gaussian, "saliency-ap", other=random)
+    found = result(gaussian, "saliency-ap", compare=random)
     assert found["images"]["without_mask"] == 0
     heat, mask = _pixels(source, gaussian)
     exact = exact_ap(heat, mask)
@@ -259,8 +257,8 @@ def test_voc(tmp_path, data_dir):
     assert exact <= found["extra"]["exact_at_most"] + 1e-9
     assert exact - found["value"] < 0.005
     assert found["extra"]["exact_at_most"] - found["value"] < 0.1
-    low, high = found["extra"]["pooled_difference_95"]
-    assert 0 < low < found["extra"]["pooled_difference_to_other"] < high
+    compared = found["compared"]
+    assert 0 < compared["low"] < compared["difference"] < compared["high"]
     apart = result(gaussian, "peak-distance", other=random)
     assert apart["extra"]["num_pairs"] == found["extra"]["num_pairs"]
     assert 50 < apart["value"] < 400

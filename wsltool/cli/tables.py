@@ -6,11 +6,14 @@ import io
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 from wsltool.cli.pipe import is_terminal, write_result
 
 __all__ = ["write_json", "write_scores", "write_store", "write_verdict"]
+
+_MOST_LISTED = 20
 
 
 def write_json(found: Any) -> None:
@@ -61,7 +64,7 @@ def write_store(found: dict[str, Any]) -> None:
         about.add_row("rows", f"{limit['num_rows']} of {limit['of']} ({limit['how']})")
     about.add_row("skipped", str(meta.get("skipped", 0)))
     for name, value in found["attributes"].items():
-        about.add_row(name, Text(str(value)))
+        about.add_row(name, Text(str(_short(value))))
     about.add_row("created", Text(str(meta.get("created", "?"))))
     about.add_row("digest", Text(str(meta.get("digest", "?"))))
     arrays = Table("array", "axes", "shape", "dtype", box=None, padding=(0, 2, 0, 0))
@@ -69,6 +72,15 @@ def write_store(found: dict[str, Any]) -> None:
         shape = " × ".join(map(str, array["shape"]))
         arrays.add_row(name, " ".join(array["dims"]), shape, array["dtype"])
     write_rich(about, "", arrays)
+
+
+def _short(value: Any) -> Any:
+    """Return an attribute with long lists told by their length: a curve would fill the screen."""
+    if isinstance(value, dict):
+        return {name: _short(item) for name, item in value.items()}
+    if isinstance(value, list) and len(value) > _MOST_LISTED:
+        return f"{len(value)} values"
+    return value
 
 
 def write_verdict(found: dict[str, Any]) -> None:
@@ -86,38 +98,80 @@ def write_scores(found: dict[str, Any]) -> None:
 
 def _score_parts(result: dict[str, Any]) -> list[Any]:
     from rich.table import Table
+    from rich.text import Text
 
     unit = result["unit"]
     words = {True: "higher is better", False: "error, lower is better", None: "a distance"}
     settings = "".join(f", {name} {_setting(one)}" for name, one in result["parameters"].items())
     about = words[result["higher_is_better"]] + settings
     head = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    head.add_row(result["protocol"], f"{_number(result['value'])} {unit}", about)
+    value = f"{_number(result['value'])} {unit}{_interval(result.get('interval'))}"
+    head.add_row(result["protocol"], value, Text(about))
+    for name, value, said in [*_other_rows(result), *_baseline_rows(result)]:
+        head.add_row(name, f"{value} {unit}", Text(said))
+    images = result["images"]
+    head.add_row("images", str(images["scored"]), _image_words(images))
+    for name, value in [*result["extra"].items(), *_mistake_rows(result)]:
+        values = value if isinstance(value, list) else [value]
+        shown = _setting if name.startswith("threshold") else _number
+        head.add_row(name.replace("_", " "), "  ".join(map(shown, values)))
+    rows = [row for row in result["per_class"] if row["value"] is not None]
+    return [head, "", _class_table(rows, unit)] if rows else [head]
+
+
+def _class_table(rows: list[dict[str, Any]], unit: str) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    counts = [name for name in rows[0] if name.startswith("num_")]
+    table = Table("class", unit, *[c[4:].replace("_", " ") for c in counts], box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        numbers = [str(row[c]) for c in counts]
+        table.add_row(Text(row["class_name"]), _number(row["value"]), *numbers)
+    return table
+
+
+def _baseline_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     for baseline in result["baselines"]:
         said = "baseline"
         if "fraction" in baseline:
             said += f", fraction {baseline['fraction']:g} fitted on {baseline['fitted_on']}"
         if baseline.get("difference") is not None:
             said += f", the result is {baseline['difference']:+.1f} from it"
-        head.add_row(baseline["name"], f"{_number(baseline['value'])} {unit}", said)
-    images = result["images"]
-    head.add_row("images", str(images["scored"]), _image_words(images))
-    for name, value in result["extra"].items():
-        values = value if isinstance(value, list) else [value]
-        head.add_row(name.replace("_", " "), "  ".join(map(_number, values)))
-    rows = [row for row in result["per_class"] if row["value"] is not None]
-    if not rows:
-        return [head]
-    counts = [name for name in rows[0] if name.startswith("num_")]
-    table = Table("class", unit, *[c[4:].replace("_", " ") for c in counts], box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(row["class_name"], _number(row["value"]), *[str(row[c]) for c in counts])
-    return [head, "", table]
+        yield baseline["name"], _number(baseline["value"]), said
 
 
-def _setting(value: float | str | list[str]) -> str:
+def _other_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield what the value stands beside: other runs, another store, how its threshold came."""
+    runs = result.get("runs")
+    if runs:
+        values = ", ".join(map(_number, runs["values"]))
+        said = f"mean of {values}; standard deviation {_number(runs['sd'], 2)}"
+        yield f"{len(runs['values'])} runs", _number(runs["mean"]), said
+    compared = result.get("compared")
+    if compared:
+        said = f"difference {_number(compared['difference'], 2, sign='+')}"
+        said += _interval(compared, 2) + f", {next(iter(compared['inputs'].values()))['path']}"
+        yield "compared with", _number(compared["value"]), said
+
+
+def _mistake_rows(result: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    for name, number in result.get("mistakes", {}).items():
+        if number:
+            yield f"mistake: {name}", number
+
+
+def _interval(found: dict[str, Any] | None, digits: int = 1) -> str:
+    if not found or found["low"] is None:
+        return ""
+    return f" [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
+
+
+def _setting(value: float | str | list[str] | None) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, float):
         return f"{value:g}"
     return ",".join(value) if isinstance(value, list) else str(value)
@@ -132,7 +186,7 @@ def _image_words(images: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, digits: int = 1, sign: str = "") -> str:
     if value is None:
         return "–"
-    return str(value) if isinstance(value, int) else f"{value:.1f}"
+    return str(value) if isinstance(value, int) else f"{value:{sign}.{digits}f}"

@@ -13,9 +13,12 @@ from wsltool.errors import BadImageError, StoreCorruptError
 from wsltool.localize.grid import PixelLattice
 from wsltool.stores.store import Store
 
-__all__ = ["MapRow", "map_rows", "row_named"]
+__all__ = ["MapRow", "map_row", "map_rows", "row_named"]
 
 Array = np.ndarray[Any, Any]
+
+# One read of a store costs about a millisecond, whatever it brings.
+_WINDOW_ROWS, _WINDOW_BYTES = 64, 16 << 20
 
 
 class MapRow:
@@ -87,6 +90,17 @@ def map_rows(maps: Store, start: int, stop: int) -> Iterator[MapRow | None]:
         used = np.s_[:, :num_rows, :num_cols]
         left_out = None if gone is None else gone[n][used]
         yield MapRow(values[n][used], classes[n], extent[n], size[n], left_out)
+
+
+def map_row(maps: Store, row: int) -> MapRow | None:
+    """Return the maps of one image, None without any; those around it are read with it."""
+    num = max(1, min(_WINDOW_ROWS, _WINDOW_BYTES // maps.row_bytes))
+    return _window(maps, row // num * num, num)[row % num]
+
+
+@functools.lru_cache(maxsize=4)
+def _window(maps: Store, start: int, num: int) -> list[MapRow | None]:
+    return list(map_rows(maps, start, min(start + num, len(maps))))
 
 
 @contextlib.contextmanager

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from wsltool.errors import ProtocolError, StoreExistsError, UsageError
+from wsltool.errors import StoreError, StoreExistsError, UsageError
 from wsltool.metrics.protocols import ScoreProtocol, find_protocol
-from wsltool.stages.options import PathLike
+from wsltool.metrics.tally import Tally
+from wsltool.stages.options import PathLike, Settings, check_range, check_seed, parse_shard
+from wsltool.stages.plan import Job
 from wsltool.stages.report import Reporter
-from wsltool.stages.score_baselines import baselines, count_all
-from wsltool.stages.scored import Join, join_images, rows_in, usable_slots
-from wsltool.stages.scored_records import Source
-from wsltool.stores.lineage import find_ancestor, fingerprint_store
-from wsltool.stores.open import open_store
-from wsltool.stores.store import Store
-from wsltool.stores.wip import place_file
+from wsltool.stages.score_compared import Entries, digest_of, put_beside, read_entries
+from wsltool.stages.score_result import entry
+from wsltool.stages.score_shards import count_alone, count_share, read_result, write_result
+from wsltool.stages.score_tasks import COMPARED, ScoreWish, Task, open_tasks
+from wsltool.stages.score_workers import CountBlocks, counting
+from wsltool.stores.lineage import fingerprint_store
 
 __all__ = ["score"]
+
+_REVISION = 1
+_MOST_SAMPLES = 100_000
+_MOST_WORKERS = 1024
 
 
 def score(
@@ -30,16 +35,27 @@ def score(
     *,
     protocol: str | Sequence[str],
     truth: PathLike | None = None,
-    iou: float | None = None,
+    iou: float | str | Sequence[float] | None = None,
     tolerance: float | None = None,
     metric: str | None = None,
     confidence: str | None = None,
     misses: str | None = None,
     pairs: str | None = None,
+    interval: float | None = None,
+    definition: str | None = None,
+    grid: str | None = None,
+    regions: str | None = None,
     other: PathLike | None = None,
     classes: str | Sequence[str] | None = None,
+    compare: PathLike | None = None,
+    runs: Sequence[PathLike] | None = None,
+    bootstrap: int | None = None,
+    seed: int = 0,
     without_skipped: bool = False,
+    plot: PathLike | None = None,
+    workers: int = 1,
     output: PathLike | None = None,
+    shard: str | None = None,
     report: Reporter | None = None,
 ) -> dict[str, Any]:
     """Score a store by one or more protocols.
@@ -47,16 +63,17 @@ def score(
     Parameters
     ----------
     input : path
-        A ``boxes`` store, or a ``maps`` store for protocols that read maps. A protocol that
-        reads maps finds those that the boxes were made from.
+        A ``boxes`` store, or a ``maps`` or ``masks`` store for protocols that read them. A
+        protocol that reads maps finds those that the boxes were made from.
     protocol : str or sequence of str
         Names, see `wsltool.metrics.protocols.PROTOCOLS`.
     truth : path, optional
         The ``images`` store with the truth; by default the one that `input` was made from.
-    iou : float, optional
-        Another IoU threshold than the protocol's.
+    iou : float, str or sequence of float, optional
+        Another IoU threshold than the protocol's; of several (in a str: with commas between), a
+        result for each.
     tolerance : float, optional
-        ``point``: how many pixels a point may lie from a true box; 18 by default.
+        ``point``, ``pointing-game``: how many pixels a point may lie from an object.
     metric : str, optional
         ``point``: how that is measured, ``chebyshev`` (default) or ``euclidean``.
     confidence : str, optional
@@ -66,24 +83,49 @@ def score(
         a false negative, ``fn``.
     pairs : str, optional
         ``saliency-ap``: pixels of all pairs ``pooled`` (default), or a curve ``per-pair``.
+    interval : float, optional
+        ``maxboxacc…``, ``pxap``: the step between thresholds; .001 by default.
+    definition : str, optional
+        ``corloc``: ``wsod`` (default), ``discovery`` or ``discovery-no-hard``.
+    grid : str, optional
+        ``voc07-ap``: the eleven recalls as the ``devkit`` has them (default), or ``numpy``.
+    regions : str, optional
+        ``pointing-game``: ``boxes``, ``masks``, or what the truth has (``auto``, default).
     other : path, optional
-        Another ``maps`` store of the same images: what ``peak-distance`` measures to, and
-        what ``saliency-ap`` takes the difference to.
+        ``peak-distance``: another ``maps`` store of the same images, measured to.
     classes : str or sequence of str, optional
         Names or ids, with commas between in a str: the value is taken over these classes.
+    compare : path, optional
+        Another store of the same images, scored alike: the paired difference with its 95 %
+        interval. Or a result that ``score -o`` wrote: the plain difference, without interval.
+    runs : sequence of path, optional
+        The same from other seeds: values, mean and standard deviation of all.
+    bootstrap : int, optional
+        So many samples of the images give each value a 95 % interval (percentiles).
+    seed : int
+        Of the samples' draws.
     without_skipped : bool
         Leave out images that were skipped on the way; by default they count as images
         without a prediction.
+    plot : path, optional
+        A ``.png`` or ``.svg`` to draw the results in: curves, a bar for each class.
+    workers : int
+        Processes that count. More than one need a script that guards its main program
+        (``if __name__ == "__main__":``).
     output : path, optional
         Also write the result here, as JSON; an older result there is replaced.
+    shard : str, optional
+        ``I/N`` or ``slurm``: count only this share of the images, into ``OUTPUT.wip``; the
+        process that finds all shares there makes the result.
     report : Reporter, optional
         Who hears of warnings.
 
     Returns
     -------
     dict
-        ``results``, one entry a protocol: value, per-class rows, counts, parameters, the
-        trivial baselines of its kind, how images were joined, fingerprints of the inputs.
+        ``results``, one entry a protocol (and IoU): value, per-class rows, counts,
+        parameters, the trivial baselines of its kind, how images were joined, fingerprints
+        of the inputs. With `shard`, no entry while shares of others are missing.
 
     Raises
     ------
@@ -99,34 +141,39 @@ def score(
         Something stands at `output` that is no result.
     """
     given = {
-        "iou": iou,
         "tolerance": tolerance,
         "metric": metric,
         "confidence": confidence,
         "misses": misses,
         "pairs": pairs,
+        "interval": interval,
+        "definition": definition,
+        "grid": grid,
+        "regions": regions,
         "other": None if other is None else str(other),
         "classes": _names(classes),
     }
-    protocols = _protocols(protocol, given)
-    if output is not None:
-        _check_output(Path(output))
-    results = []
+    by_image = bootstrap is not None or compare is not None
+    protocols = list(_protocols(protocol, _ious(iou), given, by_image=by_image))
+    settings = _settings(output, shard, bootstrap, seed, plot, workers, report)
+    against = None if compare is None else read_entries(Path(compare), protocols)
+    others = [] if compare is None or against is not None else [(COMPARED, compare)]
+    others += [(f"run {number}", path) for number, path in enumerate(runs or (), 2)]
+    wish = ScoreWish(tuple(protocols), input, truth, other, tuple(others), without_skipped)
     with ExitStack() as stack:
-        store = stack.enter_context(open_store(Path(input)))
-        true = open_store(Path(truth)) if truth else find_ancestor(store, "images", "--truth")
-        stack.enter_context(true)
-        against = stack.enter_context(_open_other(other)) if other else None
-        for one in protocols:
-            _check_truth(true, one)
-            one = one.with_classes(true.class_names(), true.whole("class_id").tolist())
-            read = stack.enter_context(_reads(store, one))
-            source = _source(read, true, one, store, against, without_skipped)
-            results.append(_scored(source, one, store, report or Reporter()))
-    found = {"format": 1, "version": metadata.version("wsltool"), "results": results}
-    if output is not None:
-        text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        place_file(Path(output), text.encode(), replace=True)
+        tasks = open_tasks(wish, stack)
+        drawn = {"bootstrap": bootstrap, "seed": seed, "without_skipped": without_skipped}
+        beside = {} if against is None else {"compare": digest_of(against)}
+        job = _job(tasks, settings, drawn | beside)
+        count = stack.enter_context(counting(wish, tasks, workers))
+        found = _counted(tasks, count, job, settings, against, bootstrap, seed)
+    for result in found["results"]:
+        for line in result["warnings"]:
+            settings.report.warn(f"{result['protocol']}: {line}")
+    if plot is not None and found["results"]:
+        from wsltool.views.result_plots import result_plot
+
+        result_plot(found["results"], Path(plot))
     return found
 
 
@@ -137,152 +184,146 @@ def _names(classes: str | Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(part.strip() for part in parts)
 
 
-def _protocols(name: str | Sequence[str], given: dict[str, Any]) -> list[ScoreProtocol]:
-    """Return the protocols, each with what it reads; refuse what none reads, or one lacks."""
+def _ious(iou: float | str | Sequence[float] | None) -> list[float | None]:
+    """Return the IoU of each result of a protocol that reads it."""
+    if iou is None or isinstance(iou, (int, float)):
+        return [iou]
+    try:
+        parts = [float(part) for part in (iou.split(",") if isinstance(iou, str) else iou)]
+    except ValueError:
+        raise UsageError(f'--iou must be numbers with commas between, got "{iou}".') from None
+    return list(dict.fromkeys(parts)) or [None]
+
+
+def _protocols(
+    name: str | Sequence[str],
+    ious: Sequence[float | None],
+    given: dict[str, Any],
+    *,
+    by_image: bool,
+) -> Iterator[ScoreProtocol]:
+    """Yield the protocols, each with what it reads; refuse what none reads, or one lacks."""
     names = [name] if isinstance(name, str) else list(name)
     if not names:
         raise UsageError("--protocol is missing. Pass one, for instance --protocol voc-ap.")
     plain = [find_protocol(name) for name in names]
     known = {option for one in plain for option in one.options}
     unread = {option: value for option, value in given.items() if option not in known}
-    protocols = []
+    if "iou" not in known:
+        unread["iou"] = ious[0]
     for one in plain:
         own = {option: value for option, value in given.items() if option in one.options}
-        protocols.append(one.with_options(**own, **unread))
-    for one in protocols:
-        if one.record == "peak-pairs" and not one.other:
+        if one.record == "peak-pairs" and not own.get("other"):
             raise UsageError(
                 f"--other is missing: {one.name} measures to the maps of another store. "
                 "Pass --other MAPS."
             )
-    return protocols
+        for iou in ious if "iou" in one.options else [None]:
+            mine = own | unread | ({} if iou is None else {"iou": iou})
+            yield replace(one.with_options(**mine), by_image=by_image)
 
 
-def _open_other(other: PathLike) -> Store:
-    return open_store(Path(other)).require("maps", "score --other", "Give the maps.")
-
-
-def _check_truth(true: Store, protocol: ScoreProtocol) -> None:
-    true.require("images", "score --truth", "Give an images store with boxes.")
-    if protocol.truth == "box" and "box" not in true:
-        raise ProtocolError(
-            f"{true.path.name}: has no true boxes, so nothing can be scored. Ingest them "
-            "(ingest folder --boxes …) or pass --truth."
-        )
-    if protocol.truth == "mask" and "mask_path" not in true:
-        raise ProtocolError(
-            f"{true.path.name}: has no true masks, which {protocol.name} needs. Ingest them "
-            "(ingest voc, of a folder with SegmentationClass) or pass --truth."
-        )
-
-
-def _source(
-    store: Store,
-    truth: Store,
-    protocol: ScoreProtocol,
-    given: Store,
-    other: Store | None,
-    without_skipped: bool,
-) -> Source:
-    """Return where the protocol reads; refuse stores whose classes do not suit it."""
-    num_slots = usable_slots(store, protocol)
-    join = join_images(
-        store,
-        truth,
-        given=given,
-        without_skipped=without_skipped,
-        only_masked=protocol.truth == "mask",
+def _settings(
+    output: PathLike | None,
+    shard: str | None,
+    bootstrap: int | None,
+    seed: int,
+    plot: PathLike | None,
+    workers: int,
+    report: Reporter | None,
+) -> Settings:
+    """Check what does not concern protocols."""
+    if bootstrap is not None:
+        check_range("--bootstrap", bootstrap, 1, _MOST_SAMPLES, open_high=False, whole=True)
+    check_seed(seed)
+    check_range("--workers", workers, 1, _MOST_WORKERS, open_high=False, whole=True)
+    if shard is not None and output is None:
+        raise UsageError("--shard needs -o: the shares meet beside the result. Pass -o FILE.json.")
+    if plot is not None and Path(plot).suffix not in (".png", ".svg"):
+        raise UsageError(f"--plot {plot}: a plot is a .png or a .svg. Give such a name.")
+    for option, path in (("-o", output), ("--plot", plot)):
+        if path is not None and not Path(path).parent.is_dir():
+            folder = Path(path).parent
+            raise UsageError(f"{option} {path}: the folder {folder} does not exist. Make it first.")
+    if output is not None:
+        _check_output(Path(output))
+    return Settings(
+        output=None if output is None else Path(output),
+        shard=parse_shard(shard),
+        report=report or Reporter(),
     )
-    if other is None:
-        return Source(store, truth, join, num_slots)
-    usable_slots(other, protocol)
-    return Source(store, truth, join, num_slots, other, rows_in(other, truth, join))
 
 
 def _check_output(path: Path) -> None:
-    """Refuse a place that cannot be written, or holds something else than a result."""
-    if not path.parent.is_dir():
-        raise UsageError(f"-o {path}: the folder {path.parent} does not exist. Make it first.")
+    """Refuse a place that holds something else than a result."""
     if not os.path.lexists(path):
         return
     try:
-        old = json.loads(path.read_bytes()) if path.is_file() else None
-    except (OSError, ValueError):
-        old = None
-    if not isinstance(old, dict) or "results" not in old:
+        read_result(path)
+    except StoreError as error:
         raise StoreExistsError(
             f"-o {path}: something stands there that is no result of score. It is left alone. "
             "Give another name."
-        )
+        ) from error
 
 
-def _reads(store: Store, protocol: ScoreProtocol) -> Store:
-    """Return the store that the protocol reads: the input, or the maps behind boxes."""
-    if store.kind in protocol.reads:
-        return store
-    if store.kind == "boxes":
-        return find_ancestor(store, "maps", f"INPUT (the maps), which {protocol.name} reads")
-    hint = "Run first: wsltool boxes MAPS" if protocol.reads == ("boxes",) else "Give the maps."
-    return store.require(protocol.reads[0], f"score --protocol {protocol.name}", hint)
+def _job(tasks: Sequence[Task], settings: Settings, options: dict[str, Any]) -> Job:
+    """Return the result as a job, so that shards know whether they mean the same."""
+    output = settings.output or Path("result.json")
+    stores = {"truth": tasks[0].source.truth, "input": tasks[0].given}
+    stores |= {other.name: other.given for other in tasks[0].others}
+    for task in tasks:
+        if task.source.other is not None:
+            stores["other"] = task.source.other
+    inputs = {role: fingerprint_store(one, output.parent) for role, one in stores.items()}
+    protocols = [{"protocol": t.protocol.name, **t.protocol.parameters} for t in tasks]
+    return Job(
+        stage="score",
+        kind="result",
+        output=output,
+        params={"protocol": protocols, **options},
+        inputs=inputs,
+        num_rows=max(task.num_images for task in tasks),
+        revision=_REVISION,
+        finished_meta=lambda path: dict(read_result(path).get("request", {})),
+    )
 
 
-def _scored(
-    source: Source, protocol: ScoreProtocol, given: Store, report: Reporter
+def _counted(
+    tasks: Sequence[Task],
+    count: CountBlocks,
+    job: Job,
+    settings: Settings,
+    against: Entries | None,
+    num_samples: int | None,
+    seed: int,
 ) -> dict[str, Any]:
-    """Return what one protocol says of `given`, of which it reads `source`."""
-    truth, join = source.truth, source.join
-    totals = count_all(source, protocol)
-    result = protocol.result(totals["method"])
-    lines = list(_join_warnings(join, given, truth))
-    lines += result.warnings
-    for line in lines:
-        report.warn(f"{protocol.name}: {line}")
-    found = result.as_dict()
-    inputs = {one.kind: one for one in (given, source.store, truth)}
-    if source.other is not None:
-        inputs["other"] = source.other
-    names, ids = truth.class_names(), truth.whole("class_id").tolist()
-    for row in found["per_class"]:
-        row["class_name"], row["class_id"] = names[row["class_index"]], ids[row["class_index"]]
-    return found | {
-        "warnings": lines,
-        "baselines": list(baselines(protocol, totals)),
-        "images": _image_counts(join, given, protocol),
-        "classes": source.store.attributes.get("classes", ""),
-        "inputs": {role: fingerprint_store(one, Path.cwd()) for role, one in inputs.items()},
-        "made_by": {"stage": given.meta.get("stage"), "params": given.meta.get("params", {})},
-    }
+    """Count, alone or this process's share; return the result and write it where asked."""
+    found: dict[str, Any] = {"format": 1, "version": metadata.version("wsltool"), "results": []}
+    work = None
+    if settings.shard.count == 1:
+        totals: dict[str, Tally] | None = count_alone(count, job.num_rows, settings)
+    else:
+        totals, work = count_share(job, count, settings)
+        if totals is None and work is None:
+            return read_result(job.output)
+    if totals is None:
+        return found
+    for number, task in enumerate(tasks):
+        own = {
+            name.partition(" ")[2]: tally
+            for name, tally in totals.items()
+            if name.startswith(f"{number} ")
+        }
+        found["results"].append(entry(task, own, num_samples=num_samples, seed=seed))
+    if against is not None:
+        put_beside(found["results"], against)
+    if settings.output is not None:
+        found["request"] = {k: v for k, v in job.plan().items() if k in _REQUEST}
+        write_result(settings.output, found)
+    if work is not None:
+        work.remove()
+    return found
 
 
-def _image_counts(join: Join, store: Store, protocol: ScoreProtocol) -> dict[str, Any]:
-    masks = {"without_mask": join.num_without_mask} if protocol.truth == "mask" else {}
-    return masks | {
-        "scored": len(join.row_N),
-        "missing": join.num_missing,
-        "skipped": join.num_skipped,
-        "not_in_truth": join.num_unknown,
-        "without_truth": join.num_without_truth,
-        "limit": store.meta.get("limit"),
-    }
-
-
-def _join_warnings(join: Join, store: Store, truth: Store) -> Iterator[str]:
-    """Yield what a reader of the number must know of the images behind it."""
-    limit = store.meta.get("limit")
-    if limit is not None:
-        how = "first" if limit["how"] == "limit" else "selected"
-        yield f"{how} {limit['num_rows']} of {limit['of']} images"
-    if join.num_missing:
-        yield (
-            f"{join.num_missing} of {len(join.row_N)} images of {truth.path.name} are not in "
-            f"{store.path.name}; they count as missed"
-        )
-    if join.num_skipped:
-        what = "are left out" if join.without_skipped else "count as images without a prediction"
-        yield f"{join.num_skipped} images were skipped on the way; they {what}"
-    if join.num_unknown:
-        yield f"{join.num_unknown} images of {store.path.name} are not in {truth.path.name}"
-    if join.num_without_mask:
-        yield f"{join.num_without_mask} images have no true mask and are left out"
-    if join.num_without_truth:
-        yield f"{join.num_without_truth} images have no usable truth and are left out"
+_REQUEST = ("stage", "kind", "revision", "params", "inputs", "limit")

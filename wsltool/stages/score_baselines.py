@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,41 +16,27 @@ from wsltool.metrics.baselines import (
     flat_heat,
     whole_boxes,
 )
-from wsltool.metrics.protocols import Counts, ScoreProtocol
+from wsltool.metrics.grid_heats import GridHeats, centre_grid_heat
+from wsltool.metrics.pointing_game import GamePoints, centre_points
+from wsltool.metrics.protocols import ScoreProtocol
 from wsltool.metrics.records import Peaks, Predictions, Truth
 from wsltool.metrics.saliency_ap import SaliencyPairs
-from wsltool.stages.scored_records import Source, records
+from wsltool.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import Predicted
 
-__all__ = ["baselines", "count_all"]
+__all__ = ["baselines", "transforms"]
 
 _T = TypeVar("_T")
 Transform = Callable[[Any, Truth], "Predicted"]
 
-_CENTRE, _FLAT = "image centre", "every pixel alike"
+_CENTRE, _FLAT, _GAUSSIAN = "image centre", "every pixel alike", "centred Gaussian"
 
 
-def count_all(source: Source, protocol: ScoreProtocol) -> dict[str, Counts]:
-    """Return the counts of the ``method`` and of each trivial baseline, over all images."""
-    transforms = _transforms(protocol)
-    alone = replace(protocol, other="")
-    totals: dict[str, Counts] = {}
-
-    def add(name: str, counts: Counts) -> None:
-        totals[name] = totals[name] + counts if name in totals else counts
-
-    for predicted, true in records(source, protocol):
-        add("method", protocol.count(predicted, true))
-        for name, transform in transforms.items():
-            add(name, alone.count(transform(predicted, true), true))
-    return totals
-
-
-def baselines(protocol: ScoreProtocol, totals: dict[str, Counts]) -> Iterator[dict[str, Any]]:
+def baselines(protocol: ScoreProtocol, totals: dict[str, Tally]) -> Iterator[dict[str, Any]]:
     """Yield the trivial baselines, the centred box with the fraction that suits it best."""
-    for name in (_FLAT, _CENTRE):
+    for name in (_FLAT, _CENTRE, _GAUSSIAN):
         if name in totals:
             method, value = (_value(protocol, totals[one]) for one in ("method", name))
             difference = None if method is None or value is None else method - value
@@ -71,10 +56,14 @@ def baselines(protocol: ScoreProtocol, totals: dict[str, Counts]) -> Iterator[di
     }
 
 
-def _transforms(protocol: ScoreProtocol) -> dict[str, Transform]:
+def transforms(protocol: ScoreProtocol) -> dict[str, Transform]:
     """Return what makes each baseline of the method's predictions."""
     if protocol.record == "peaks":
         return {_CENTRE: lambda p, true: centre_peaks(_as(Peaks, p), true.size_wh_N2)}
+    if protocol.record == "heats":
+        return {_GAUSSIAN: lambda p, true: centre_grid_heat(_as(GridHeats, p))}
+    if protocol.record == "game":
+        return {_CENTRE: lambda p, true: centre_points(_as(GamePoints, p), true.size_wh_N2)}
     if protocol.record == "saliency":
         return {
             _FLAT: lambda p, true: flat_heat(_as(SaliencyPairs, p)),
@@ -99,6 +88,6 @@ def _centred(fraction: float) -> Transform:
     return lambda p, true: centred_boxes(_as(Predictions, p), true.size_wh_N2, fraction)
 
 
-def _value(protocol: ScoreProtocol, counts: Counts) -> float | None:
-    value = replace(protocol, other="").result(counts).value
+def _value(protocol: ScoreProtocol, tally: Tally) -> float | None:
+    value = protocol.result(tally).value
     return None if np.isnan(value) else value

@@ -100,7 +100,7 @@ def join_images(
     )
 
 
-def rows_in(store: Store, truth: Store, join: Join) -> Array:
+def rows_in(store: Store, truth: Store, join: Join, option: str) -> Array:
     """Return the rows of the scored images in another store, int64 (N,).
 
     They are -1 where the store lacks the image or skipped it.
@@ -115,8 +115,8 @@ def rows_in(store: Store, truth: Store, join: Join) -> Array:
     row_N = _rows_of(ids, store)
     if (row_N < 0).all():
         raise ProtocolError(
-            f"{store.path.name}: holds none of the {len(ids)} scored images. Give maps of the "
-            "same images with --other."
+            f"{store.path.name}: holds none of the {len(ids)} scored images. Give one of the "
+            f"same images with {option}."
         )
     return np.where(_skipped(store, row_N), -1, row_N)
 
@@ -167,7 +167,9 @@ def _unread(truth: Store) -> Array:
 
 
 def _masked(truth: Store) -> Array:
-    """Return which images have a mask."""
+    """Return which images have a mask; where boxes carry them, all that were annotated."""
+    if "mask_start" not in truth:
+        return np.ones(len(truth), bool)
     masked_N: Array = np.diff(truth.whole("mask_start")) > 0
     return masked_N
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,19 +16,21 @@ from wsltool.metrics.point import best_box_points
 from wsltool.metrics.protocols import ScoreProtocol
 from wsltool.metrics.records import ClassScores, Peaks, Predictions, Truth
 from wsltool.metrics.saliency_ap import SaliencyPair, SaliencyPairs
-from wsltool.stages.map_rows import MapRow, map_rows, row_named
+from wsltool.stages.map_rows import MapRow, map_row, row_named
 from wsltool.stages.scored import Join
-from wsltool.stages.true_masks import TrueMasks
+from wsltool.stages.true_masks import true_masks
 from wsltool.stores.store import Store
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import Predicted
 
-__all__ = ["Source", "box_predictions", "records", "truths"]
+__all__ = ["Source", "box_predictions", "peaks", "records", "truths"]
 
 Array = np.ndarray[Any, Any]
 
 _BLOCK_ROWS = 1024
+# Heat and masks of an image take megabytes.
+_FEW = {"saliency": 1, "label-masks": 1, "heats": 8}
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,12 @@ class Source:
     other_row_N: Array | None = None
 
 
-def records(source: Source, protocol: ScoreProtocol) -> Iterator[tuple[Predicted, Truth]]:
+def records(
+    source: Source, protocol: ScoreProtocol, start: int = 0, stop: int | None = None
+) -> Iterator[tuple[Predicted, Truth]]:
     """Yield what `protocol` counts, and the truth of the same images, block by block.
+
+    Of the scored images ``start:stop``, by default all.
 
     Raises
     ------
@@ -64,19 +72,28 @@ def records(source: Source, protocol: ScoreProtocol) -> Iterator[tuple[Predicted
     ProtocolError, BadImageError
         A mask cannot be read, or boxes are not sound.
     """
-    read = _READERS[protocol.record]
-    # A pair's heat and mask take megabytes: one image at a time.
-    block_rows = 1 if protocol.record == "saliency" else _BLOCK_ROWS
-    at = 0
-    for true in truths(source.truth, source.join, block_rows):
-        yield read(source, slice(at, at + len(true)), true), true
-        at += len(true)
+    read = _reader(protocol)
+    few = _FEW.get(protocol.record, _BLOCK_ROWS)
+    at = start
+    for block in truths(source.truth, source.join, _BLOCK_ROWS, start, stop):
+        for first in range(0, len(block), few):
+            image_M = np.arange(first, min(first + few, len(block)))
+            true = block if len(image_M) == len(block) else block.take(image_M)
+            yield read(source, slice(at, at + len(true)), true), true
+            at += len(true)
 
 
-def truths(truth: Store, join: Join, block_rows: int = _BLOCK_ROWS) -> Iterator[Truth]:
-    """Yield the truth of the scored images, block by block."""
-    for at in range(0, len(join.truth_row_N), block_rows):
-        yield _truth(truth, join.truth_row_N[at : at + block_rows])
+def truths(
+    truth: Store,
+    join: Join,
+    block_rows: int = _BLOCK_ROWS,
+    start: int = 0,
+    stop: int | None = None,
+) -> Iterator[Truth]:
+    """Yield the truth of the scored images ``start:stop``, block by block."""
+    stop = len(join.truth_row_N) if stop is None else stop
+    for at in range(start, stop, block_rows):
+        yield _truth(truth, join.truth_row_N[at : min(at + block_rows, stop)])
 
 
 def _truth(truth: Store, row_N: Array) -> Truth:
@@ -94,6 +111,9 @@ def _truth(truth: Store, row_N: Array) -> Truth:
         box_xyxy_B4=found["box"].astype(np.float64),
         box_class_B=found["box_class"],
         box_difficult_B=found.get("box_difficult", np.zeros(len(found["box"]), np.uint8)),
+        box_crowd_B=found.get("box_crowd"),
+        box_truncated_B=found.get("box_truncated"),
+        box_area_B=found.get("box_area"),
     )
 
 
@@ -146,7 +166,8 @@ def _boxes(source: Source, block: slice, _true: Truth) -> Predictions:
     return box_predictions(source.store, source.join.row_N[block], source.num_slots)
 
 
-def _peaks(source: Source, block: slice, true: Truth) -> Peaks:
+def peaks(source: Source, block: slice, true: Truth) -> Peaks:
+    """Return where the maps of some of the scored images peak, or the centres of best boxes."""
     if source.store.kind == "boxes":
         return best_box_points(_boxes(source, block, true), true)
     return _map_peaks(source.store, source.join.row_N[block], source.num_slots)
@@ -158,7 +179,7 @@ def _map_peaks(store: Store, row_N: Array, num_slots: int | None) -> Peaks:
     value_NS = np.full(class_NS.shape, -np.inf)
     for n in np.flatnonzero(row_N >= 0):
         row = int(row_N[n])
-        maps_of_image = next(map_rows(store, row, row + 1))
+        maps_of_image = map_row(store, row)
         if maps_of_image is None:
             continue
         with row_named(store, row):
@@ -202,24 +223,21 @@ def _peak_pairs(source: Source, block: slice, _true: Truth) -> PeakPairs:
 def _saliency(source: Source, block: slice, true: Truth) -> SaliencyPairs:
     """Return the pairs of the one image of a block."""
     truth_row = int(source.join.truth_row_N[block][0])
-    masks = TrueMasks(source.truth).of_row(truth_row)
+    masks = true_masks(source.truth).of_row(truth_row)
     classes = np.flatnonzero(true.label_NK[0] == 1).tolist()
     row = int(source.join.row_N[block][0])
     heats = _heats(source.store, row, classes)
-    others: list[Array | None] = [None] * len(classes)
-    if source.other is not None and source.other_row_N is not None:
-        others = _heats(source.other, int(source.other_row_N[block][0]), classes)
     return SaliencyPairs(
         tuple(
-            SaliencyPair(int(true.row_N[0]), index, masks(index), heat_HW, other_HW)
-            for index, heat_HW, other_HW in zip(classes, heats, others, strict=True)
+            SaliencyPair(int(true.row_N[0]), index, masks(index), heat_HW)
+            for index, heat_HW in zip(classes, heats, strict=True)
         )
     )
 
 
 def _heats(store: Store, row: int, classes: list[int]) -> list[Array | None]:
     """Return the heat of each class at an image's pixels, None where it has no map."""
-    maps_of_image = next(map_rows(store, row, row + 1)) if row >= 0 else None
+    maps_of_image = map_row(store, row) if row >= 0 else None
     if maps_of_image is None:
         return [None] * len(classes)
     slots = [maps_of_image.slot_of(index) for index in classes]
@@ -229,8 +247,22 @@ def _heats(store: Store, row: int, classes: list[int]) -> list[Array | None]:
 
 _READERS: dict[str, Callable[[Source, slice, Truth], Predicted]] = {
     "boxes": _boxes,
-    "peaks": _peaks,
+    "peaks": peaks,
     "class-scores": _class_scores,
     "peak-pairs": _peak_pairs,
     "saliency": _saliency,
 }
+
+# Readers with a module of their own, each with ``read(source, block, true)``.
+_MODULES = {"heats": "read_heats", "label-masks": "read_label_masks", "game": "read_game"}
+
+
+def _reader(protocol: ScoreProtocol) -> Callable[[Source, slice, Truth], Predicted]:
+    if protocol.record in _READERS:
+        return _READERS[protocol.record]
+    module = import_module(f"wsltool.stages.{_MODULES[protocol.record]}")
+    read: Any = module.read
+    found: Callable[[Source, slice, Truth], Predicted] = (
+        partial(read, regions=protocol.regions) if protocol.record == "game" else read
+    )
+    return found

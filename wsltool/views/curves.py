@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from wsltool.errors import ExtraMissingError, UsageError
+from wsltool.errors import UsageError
+from wsltool.views.figure import COLOURS, SOFT, bare, draw_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,11 +20,8 @@ __all__ = ["smoothed", "training_curve"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
-_WIDTH_IN, _DPI = 8.0, 120
 _PANEL_IN: Final = {"loss": 3.0, "lr": 1.2, "validation": 1.9}
 _MOST_POINTS: Final = 4000
-_COLOURS: Final = ("#0b7a75", "#b3401f", "#4456b8", "#8a6d00", "#7a2d8c", "#626a76")
-_INK, _SOFT, _LINE = "#15181e", "#5c6470", "#dcdfe5"
 
 
 def training_curve(records: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
@@ -52,34 +50,18 @@ def training_curve(records: Sequence[Mapping[str, Any]], path: Path, title: str)
     ExtraMissingError
         matplotlib is not installed.
     """
-    if path.suffix not in (".png", ".svg"):
-        raise UsageError(f"{path}: a curve is a .png or a .svg.")
     kept = [one for one in records if math.isfinite(_number(one.get("iteration")))]
     kept.sort(key=lambda one: _number(one["iteration"]))
     if not kept:
         raise UsageError(f"{path}: none of {len(records)} records has an iteration to draw.")
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ExtraMissingError(
-            f"{path}: curves need matplotlib. Install it: pip install 'wsltool[plots]'"
-        ) from error
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = _panels(kept)
-    heights = [_PANEL_IN[kind] for kind, _ in panels]
-    with matplotlib.rc_context(_style(matplotlib.rcParamsDefault)):
-        size_in = (_WIDTH_IN, sum(heights) + 0.9)
-        figure = Figure(figsize=size_in, dpi=_DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)
-        for panel, (kind, names) in zip(axes[:, 0], panels, strict=True):
+
+    def draw(axes: Sequence[Axes]) -> None:
+        for panel, (kind, names) in zip(axes, panels, strict=True):
             _draw(panel, kept, kind, names)
-        figure.suptitle(title, fontsize=12, fontweight="bold", parse_math=False, wrap=True)
-        axes[-1, 0].set_xlabel("iteration")
-        about: dict[str, Any] = {"Software": None} if path.suffix == ".png" else {"Date": None}
-        figure.savefig(path, metadata=about)
+        axes[-1].set_xlabel("iteration")
+
+    draw_figure(path, title, [_PANEL_IN[kind] for kind, _ in panels], draw, shared_x=True)
 
 
 def smoothed(value_N: npt.NDArray[Any] | Sequence[float], window: int) -> FloatArray:
@@ -119,7 +101,7 @@ def _panels(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]
 
 
 def _draw(axes: Axes, records: Sequence[Mapping[str, Any]], kind: str, names: list[str]) -> None:
-    for name, colour in zip(names, _COLOURS * len(names), strict=False):
+    for name, colour in zip(names, COLOURS * len(names), strict=False):
         pairs = [(_number(one["iteration"]), _number(one[name])) for one in records if name in one]
         at_N, value_N = np.array(pairs, np.float64).reshape(-1, 2).T
         value_N = np.where(np.isfinite(value_N), value_N, np.nan)
@@ -134,7 +116,7 @@ def _draw(axes: Axes, records: Sequence[Mapping[str, Any]], kind: str, names: li
                 axes.plot(thin[0], mean_N, color=colour, linewidth=1.8)
             _limit(axes, value_N)
         elif kind == "lr":
-            axes.plot(*thin, color=_SOFT, drawstyle="steps-post", **lone)
+            axes.plot(*thin, color=SOFT, drawstyle="steps-post", **lone)
             fine = value_N[np.isfinite(value_N)]
             if len(fine) and fine.min() > 0 and fine.max() >= 10 * fine.min():
                 axes.set_yscale("log")
@@ -158,31 +140,13 @@ def _limit(axes: Axes, value_N: FloatArray) -> None:
         axes.set_ylim(low - room, high + room)
         num = int((fine > high + room).sum())
         text = f"{num} value{'s'[: num != 1]} above, up to {fine.max():.3g}"
-        axes.text(0.99, 0.97, text, transform=axes.transAxes, ha="right", va="top", color=_SOFT)
+        axes.text(0.99, 0.97, text, transform=axes.transAxes, ha="right", va="top", color=SOFT)
 
 
 def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=_LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
+    bare(axes)
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     axes.locator_params(axis="x", integer=True)
     if axes.get_yscale() == "linear":
         axes.ticklabel_format(axis="y", useOffset=False)
     axes.margins(x=0.01)
-
-
-def _style(defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return matplotlib's own defaults, so that nobody's settings change the bytes, and ours."""
-    held = {name: value for name, value in defaults.items() if not name.startswith("backend")}
-    ours = {
-        "svg.hashsalt": "wsltool",
-        "font.family": "DejaVu Sans",
-        "font.size": 9,
-        "text.color": _INK,
-        "axes.labelcolor": _SOFT,
-        "axes.edgecolor": _SOFT,
-        "xtick.color": _SOFT,
-        "ytick.color": _SOFT,
-    }
-    return held | ours
