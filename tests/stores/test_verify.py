@@ -52,8 +52,8 @@ BREAKAGES: list[tuple[str, Change, str]] = [
     ("images", _without("mask_start"), 'array "mask_path" has no offsets "mask_start"'),
     (
         "maps",
-        _replace("map", lambda a: a.astype(np.float64)),
-        'array "map" is float64, expected float32 or float16',
+        _replace("map", lambda a: a.astype(np.int32)),
+        'array "map" is int32, expected float32 or float16 or float64',
     ),
     (
         "maps",

@@ -58,6 +58,7 @@ class ClassList:
         named = self._by_name.get(word, [])
         if len(named) == 1:
             return named[0]
+        word = word[:80]
         if named:
             ids = ", ".join(self.class_id[index] for index in named)
             raise LookupError(f'"{word}" is the name of several classes of {self.origin} ({ids})')
@@ -86,7 +87,7 @@ def read_class_list(path: Path) -> ClassList:
         match = _FORMS[form].fullmatch(text)
         if match is None or _form_of(text) != form:
             raise DatasetError(
-                f'{path} line {line}: "{text}" is not "{form}" as the first line is.'
+                f'{path} line {line}: "{text[:80]}" is not "{form}" as the first line is.'
             )
         index = match.groupdict().get("index")
         if index is not None and int(index) != len(class_name):
@@ -97,7 +98,7 @@ def read_class_list(path: Path) -> ClassList:
         class_id = match["id"]
         if class_id in first_line:
             raise DatasetError(
-                f'{path} line {line}: class "{class_id}" again, first on line '
+                f'{path} line {line}: class "{class_id[:80]}" again, first on line '
                 f"{first_line[class_id]}. Give each class one line."
             )
         first_line[class_id] = line

@@ -73,6 +73,9 @@ class FolderDataset:
     """A folder of pictures; see `wsltool.datasets.records.Dataset`."""
 
     has_masks = False
+    has_pictures = True
+    box_extras = frozenset(("box_truncated",))
+    excluded: frozenset[int] | None = None
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ __all__ = ["BoxTable", "LabelTable", "image_names", "read_boxes", "read_labels"]
 _VALUES = {"0": 0, "0.0": 0, "1": 1, "1.0": 1, "255": 255, "255.0": 255}
 _BOX_COLUMNS = ("image", "x0", "y0", "x1", "y1")
 _BOX_EXTRAS = ("label", "difficult", "truncated")
+_BOX_UNUSED = ("score",)  # of predictions that `export` wrote
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +146,8 @@ class _LabelColumns:
     def add(self, row: int, klass: int, word: str, line: int) -> None:
         if word not in _VALUES:
             raise DatasetError(
-                f'{self.path} line {line}: value "{word}"; expected 1 (present), 0 (absent) or '
-                "255 (undecided)."
+                f'{self.path} line {line}: value "{word[:40]}"; expected 1 (present), 0 (absent) '
+                "or 255 (undecided)."
             )
         self.row.append(row)
         self.klass.append(klass)
@@ -229,7 +230,7 @@ def read_boxes(
         CSV with a header of ``image,x0,y0,x1,y1`` and, where wanted, ``label``,
         ``difficult`` and ``truncated`` in any order; or those five columns without a
         header, as in wsolevaluation's ``localization.txt``. A box without a label belongs
-        to the only class that is present in its image.
+        to the only class that is present in its image. A column ``score`` is not used.
     relative
         From `image_names`.
     row_of
@@ -279,7 +280,9 @@ class _BoxReader:
         _check_width(fields, len(self.columns), self.path, line)
         image = _at(self.relative, fields[self.columns["image"]], self.path, line)
         if (row := self.row_of.get(image)) is None:
-            raise DatasetError(f'{self.path} line {line}: image "{image}" is not in the data set.')
+            raise DatasetError(
+                f'{self.path} line {line}: image "{image[:80]}" is not in the data set.'
+            )
         self.corners.extend([self._corner(fields, name, line) for name in _BOX_COLUMNS[1:]])
         self.klass.append(self._class(fields, image, row, line))
         self.flags.extend([self._flag(fields, name, line) for name in _BOX_EXTRAS[1:]])
@@ -289,13 +292,17 @@ class _BoxReader:
     def _corner(self, fields: list[str], name: str, line: int) -> float:
         word = fields[self.columns[name]]
         if not _is_number(word):
-            raise DatasetError(f'{self.path} line {line}: {name} is "{word}", expected a number.')
+            raise DatasetError(
+                f'{self.path} line {line}: {name} is "{word[:40]}", expected a number.'
+            )
         return float(word)
 
     def _flag(self, fields: list[str], name: str, line: int) -> int:
         word = fields[self.columns[name]] if name in self.columns else "0"
         if word not in ("0", "1"):
-            raise DatasetError(f'{self.path} line {line}: {name} is "{word}", expected 0 or 1.')
+            raise DatasetError(
+                f'{self.path} line {line}: {name} is "{word[:40]}", expected 0 or 1.'
+            )
         return int(word)
 
     def _class(self, fields: list[str], image: str, row: int, line: int) -> int:
@@ -334,7 +341,7 @@ class _BoxReader:
 def _box_columns(header: list[str], path: Path, line: int) -> dict[str, int]:
     columns = {name: place for place, name in enumerate(header)}
     missing = [name for name in _BOX_COLUMNS if name not in columns]
-    unknown = [name for name in header if name not in _BOX_COLUMNS + _BOX_EXTRAS]
+    unknown = [name for name in header if name not in _BOX_COLUMNS + _BOX_EXTRAS + _BOX_UNUSED]
     if missing or unknown or len(columns) < len(header):
         raise DatasetError(
             f'{path} line {line}: header is "{",".join(header)[:80]}"; expected '

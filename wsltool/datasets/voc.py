@@ -12,20 +12,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import defusedxml.ElementTree
-import numpy as np
-import numpy.typing as npt
 
 from wsltool.datasets.classes import ClassList, read_class_list
 from wsltool.datasets.pictures import read_size
-from wsltool.datasets.records import ImageRecord, Labels, outside
+from wsltool.datasets.records import ImageRecord, Labels
 from wsltool.datasets.textfiles import read_lines, require_folder
+from wsltool.datasets.voc_xml import check_size, parse_annotation, read_boxes, read_classes
 from wsltool.errors import BadImageError, DatasetError
-
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
 
 __all__ = ["VOC_CLASSES", "VocDataset", "open_voc"]
 
@@ -56,7 +49,6 @@ VOC_CLASSES = (
 _SET_FOLDERS = ("Main", "Segmentation", "Layout", "Action")
 _OBJECT_LISTS = ("Layout", "Action")  # one line an object, so an image may repeat
 _ENDINGS = (".jpg", ".jpeg", ".JPEG", ".JPG", ".png", ".PNG")
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def open_voc(folder: Path, split: str, classes: Path | None = None) -> VocDataset:
@@ -103,7 +95,9 @@ def open_voc(folder: Path, split: str, classes: Path | None = None) -> VocDatase
 class VocDataset:
     """An image set in VOC layout; see `wsltool.datasets.records.Dataset`."""
 
-    has_boxes = True
+    has_boxes = has_pictures = True
+    box_extras = frozenset(("box_truncated",))
+    excluded: frozenset[int] | None = None
 
     def __init__(
         self, root: Path, image_id: list[str], classes: ClassList, sources: dict[str, Path]
@@ -133,8 +127,9 @@ class VocDataset:
         annotation = self.annotation(row)
         place = f"annotation {annotation.name}"
         try:
-            tree = _parse(annotation, place)
-            return _labels(*self._classes_and_flags(tree, place))
+            tree = parse_annotation(annotation, place)
+            class_B, difficult_B, _ = read_classes(tree, self._classes, place)
+            return _labels(class_B.tolist(), difficult_B.tolist())
         except BadImageError:
             return None
 
@@ -151,11 +146,11 @@ class VocDataset:
         size_wh = read_size(self.root / image_path)
         annotation = self.annotation(row)
         place = f"annotation {annotation.name}"
-        tree = _parse(annotation, place)
-        _check_size(tree, size_wh, place)
-        box_xyxy_B4 = _boxes(tree, size_wh, place)
-        box_class_B, flag_B2 = self._classes_and_flags(tree, place)
-        present, undecided = _labels(box_class_B, flag_B2)
+        tree = parse_annotation(annotation, place)
+        check_size(tree, size_wh, place)
+        box_xyxy_B4 = read_boxes(tree, size_wh, place)
+        class_B, difficult_B, truncated_B = read_classes(tree, self._classes, place)
+        present, undecided = _labels(class_B.tolist(), difficult_B.tolist())
         return ImageRecord(
             image_id=image_id,
             image_path=image_path,
@@ -164,27 +159,11 @@ class VocDataset:
             present=present,
             undecided=undecided,
             box_xyxy_B4=box_xyxy_B4,
-            box_class_B=box_class_B,
-            box_difficult_B=flag_B2[:, 0].copy(),
-            box_truncated_B=flag_B2[:, 1].copy(),
+            box_class_B=class_B,
+            box_difficult_B=difficult_B,
+            box_truncated_B=truncated_B,
             masks=((f"SegmentationClass/{image_id}.png", -1),) if image_id in self._masked else (),
         )
-
-    def _classes_and_flags(
-        self, tree: Element, place: str
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-        """Class of every object, int32 (B,); difficult and truncated, uint8 (B, 2)."""
-        objects = tree.findall("object")
-        box_class_B = np.zeros(len(objects), np.int32)
-        flag_B2 = np.zeros((len(objects), 2), np.uint8)
-        for index, element in enumerate(objects):
-            where = f"{place} object {index + 1}"
-            try:
-                box_class_B[index] = self._classes.index(_text(element, "name", where))
-            except LookupError as error:
-                raise BadImageError(f"{where}: class {error.args[0]}.") from error
-            flag_B2[index] = [_flag(element, name, where) for name in ("difficult", "truncated")]
-        return box_class_B, flag_B2
 
 
 def _find_split(image_sets: Path, split: str, classes: ClassList) -> Path:
@@ -212,13 +191,14 @@ def _read_ids(path: Path) -> list[str]:
         image_id, *numbers = text.split()
         if len(numbers) > 2 or not all(_is_whole(word) for word in numbers):
             raise DatasetError(
-                f'{path} line {line}: "{text}"; expected an image id and at most two whole numbers.'
+                f'{path} line {line}: "{text[:80]}"; expected an image id and at most two whole '
+                "numbers."
             )
         if image_id.startswith("/") or ".." in image_id.split("/"):
-            raise DatasetError(f'{path} line {line}: id "{image_id}" leaves the data set.')
+            raise DatasetError(f'{path} line {line}: id "{image_id[:80]}" leaves the data set.')
         if image_id in first_line and not may_repeat:
             raise DatasetError(
-                f'{path} line {line}: id "{image_id}" again, first on line '
+                f'{path} line {line}: id "{image_id[:80]}" again, first on line '
                 f"{first_line[image_id]}. Give each image one line."
             )
         first_line.setdefault(image_id, line)
@@ -231,71 +211,7 @@ def _is_whole(word: str) -> bool:
     return word.removeprefix("-").isdecimal()
 
 
-def _parse(annotation: Path, place: str) -> Element:
-    try:
-        data = annotation.read_bytes()
-    except OSError as error:
-        raise BadImageError(f"{place}: cannot be read, {error.strerror}.") from error
-    try:
-        tree: Element = defusedxml.ElementTree.fromstring(data)
-    except (SyntaxError, ValueError, LookupError) as error:  # ValueError: refused by defusedxml
-        raise BadImageError(f"{place}: no safe XML, {error}.") from error
-    if tree.tag != "annotation":
-        raise BadImageError(f"{place}: root is <{tree.tag}>, expected <annotation>.")
-    return tree
-
-
-def _check_size(tree: Element, size_wh: tuple[int, int], place: str) -> None:
-    """Refuse an annotation made for another size; none, or 0 0, says nothing."""
-    words = tree.findtext("size/width", "0").strip(), tree.findtext("size/height", "0").strip()
-    if words not in (("0", "0"), (str(size_wh[0]), str(size_wh[1]))):
-        raise BadImageError(
-            f"{place}: made for {words[0]}x{words[1]} pixels, but the picture has "
-            f"{size_wh[0]}x{size_wh[1]}."
-        )
-
-
-def _text(element: Element, tag: str, where: str) -> str:
-    text = (element.findtext(tag) or "").strip()
-    if not text:
-        raise BadImageError(f"{where}: no <{tag}>.")
-    return text
-
-
-def _flag(element: Element, tag: str, where: str) -> int:
-    text = element.findtext(tag, "0").strip()
-    if text not in ("0", "1"):
-        raise BadImageError(f'{where}: <{tag}> is "{text}", expected 0 or 1.')
-    return int(text)
-
-
-def _labels(box_class_B: npt.NDArray[np.int32], flag_B2: npt.NDArray[np.uint8]) -> Labels:
+def _labels(classes: list[int], difficult: list[int]) -> Labels:
     """Present: any object is not difficult; undecided: all are."""
-    easy = set(box_class_B[flag_B2[:, 0] == 0].tolist())
-    return tuple(sorted(easy)), tuple(sorted(set(box_class_B.tolist()) - easy))
-
-
-def _boxes(tree: Element, size_wh: tuple[int, int], place: str) -> npt.NDArray[np.float64]:
-    objects = enumerate(tree.findall("object"), 1)
-    boxes = [_box(element, size_wh, f"{place} object {number}") for number, element in objects]
-    return np.array(boxes, np.float64).reshape(-1, 4)
-
-
-def _box(element: Element, size_wh: tuple[int, int], where: str) -> tuple[float, ...]:
-    bounds = element.find("bndbox")
-    if bounds is None:
-        raise BadImageError(f"{where}: no <bndbox>.")
-    words = [_text(bounds, tag, where) for tag in _CORNERS]
-    told = f"{where}: box {' '.join(words)}"
-    try:
-        xmin, ymin, xmax, ymax = (float(word) for word in words)
-    except ValueError as error:
-        raise BadImageError(f"{told} is not four numbers.") from error
-    if not np.isfinite([xmin, ymin, xmax, ymax]).all():
-        raise BadImageError(f"{told} is not finite.")
-    if xmax < xmin or ymax < ymin:
-        raise BadImageError(f"{told} ends before it begins.")
-    box_xyxy = (xmin - 1, ymin - 1, xmax, ymax)
-    if outside(box_xyxy, size_wh):
-        raise BadImageError(f"{told} lies outside the {size_wh[0]}x{size_wh[1]} picture.")
-    return box_xyxy
+    easy = {index for index, flag in zip(classes, difficult, strict=True) if not flag}
+    return tuple(sorted(easy)), tuple(sorted(set(classes) - easy))

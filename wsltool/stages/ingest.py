@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Literal, Unpack
 
-import numpy as np
-
+from wsltool.datasets.coco import open_coco
+from wsltool.datasets.cub import open_cub
 from wsltool.datasets.folder import open_folder
-from wsltool.datasets.records import Dataset, ImageRecord
+from wsltool.datasets.ilsvrc import open_ilsvrc
 from wsltool.datasets.voc import open_voc
-from wsltool.errors import BadImageError, UsageError
-from wsltool.stages.options import PathLike, RunOptions, Settings
-from wsltool.stages.plan import Job
-from wsltool.stages.run import Block, Rows, Tick, run
-from wsltool.stores.lineage import fingerprint_file
-from wsltool.stores.schema import string_array
+from wsltool.datasets.wsol_metadata import open_wsol
+from wsltool.errors import UsageError
+from wsltool.stages.ingest_store import ingest_dataset
+from wsltool.stages.options import PathLike, RunOptions, check_choice
 
-__all__ = ["ingest_folder", "ingest_voc"]
+__all__ = [
+    "ingest_coco",
+    "ingest_cub",
+    "ingest_folder",
+    "ingest_ilsvrc",
+    "ingest_openimages",
+    "ingest_voc",
+    "ingest_wsol",
+]
 
-_UNDECIDED = 255
-_SAMPLED_FILES = 64
-_STATUS_SKIPPED = 1
+_IlsvrcSplit = Literal["train", "val"]
+_CubSplit = Literal["train", "test"]
 
 
 def ingest_voc(
@@ -64,8 +66,8 @@ def ingest_voc(
     """
     place = _folder(folder)
     data = open_voc(place, split, _path(classes))
-    word = split.replace("/", "_")
-    return _ingest("voc", data, place, word, {"split": split, "embed": embed}, options)
+    params = {"split": split, "embed": embed}
+    return ingest_dataset("voc", data, _beside(place, split.replace("/", "_")), params, options)
 
 
 def ingest_folder(
@@ -108,7 +110,252 @@ def ingest_folder(
     """
     place = _folder(folder)
     data = open_folder(place, labels=_path(labels), boxes=_path(boxes), classes=_path(classes))
-    return _ingest("folder", data, place, "images", {"embed": embed}, options)
+    params = {"embed": embed}
+    return ingest_dataset("folder", data, _beside(place, "images"), params, options)
+
+
+def ingest_coco(
+    annotations: PathLike,
+    *,
+    images: PathLike | None = None,
+    no_images: bool = False,
+    no_masks: bool = False,
+    embed: bool = False,
+    **options: Unpack[RunOptions],
+) -> Path:
+    """Read an instances JSON of COCO, or of any data set in that form.
+
+    Parameters
+    ----------
+    annotations : path
+        The JSON, such as ``annotations/instances_val2017.json``.
+    images : path, optional
+        Folder of the pictures; looked for around the JSON where left out.
+    no_images : bool
+        Read the annotations alone, with the sizes that they tell.
+    no_masks : bool
+        Leave the segmentations out; else they need pycocotools.
+    embed : bool
+        Pack the encoded pictures into the store.
+    **options
+        See `wsltool.stages.options.RunOptions`.
+
+    Returns
+    -------
+    Path
+        The images store (default: the JSON's name with ``.zarr``, beside it).
+
+    Raises
+    ------
+    DatasetError
+        The JSON is broken or of another form, or the pictures are nowhere.
+    ExtraMissingError
+        There are segmentations, but pycocotools is not installed.
+    BadImageError
+        A picture or its annotations are unusable and ``on_bad`` is ``"stop"``.
+    """
+    place = Path(annotations)
+    if not place.is_file():
+        raise UsageError(f"{place}: there is no such file. Give the JSON of the annotations.")
+    _check_pictures(images, no_images=no_images, embed=embed)
+    data = open_coco(place, _folder_or_none(images), pictures=not no_images, masks=not no_masks)
+    params = {"no_images": no_images, "no_masks": no_masks, "embed": embed}
+    return ingest_dataset("coco", data, place.resolve().with_suffix(".zarr"), params, options)
+
+
+def ingest_ilsvrc(
+    folder: PathLike,
+    *,
+    split: str = "val",
+    classes: PathLike | None = None,
+    labels: PathLike | None = None,
+    blacklist: PathLike | None = None,
+    embed: bool = False,
+    **options: Unpack[RunOptions],
+) -> Path:
+    """Read ILSVRC's classification and localization data (CLS-LOC).
+
+    Parameters
+    ----------
+    folder : path
+        ``ILSVRC`` or the folder that holds it, or the folder with ``ILSVRC2012_img_val``.
+    split : str
+        ``val`` or ``train``.
+    classes : path, optional
+        Class list, such as ``LOC_synset_mapping.txt``; looked for where left out.
+    labels : path, optional
+        The devkit's ground truth of the validation images; without it the boxes tell.
+    blacklist : path, optional
+        Numbers of the validation images that localization leaves out.
+    embed : bool
+        Pack the encoded pictures into the store.
+    **options
+        See `wsltool.stages.options.RunOptions`.
+
+    Returns
+    -------
+    Path
+        The images store (default ``FOLDER.SPLIT.zarr`` beside the folder).
+
+    Raises
+    ------
+    DatasetError
+        The layout is not ILSVRC's, or a list is missing or malformed.
+    BadImageError
+        A picture or its annotation is unusable and ``on_bad`` is ``"stop"``.
+    """
+    check_choice("--split", split, _IlsvrcSplit)
+    if split == "train" and (labels is not None or blacklist is not None):
+        raise UsageError("--labels and --blacklist belong to --split val.")
+    place = _folder(folder)
+    data = open_ilsvrc(
+        place,
+        split,  # type: ignore[arg-type]
+        classes=_path(classes),
+        labels=_path(labels),
+        blacklist=_path(blacklist),
+    )
+    params = {"split": split, "embed": embed}
+    return ingest_dataset("ilsvrc", data, _beside(place, split), params, options)
+
+
+def ingest_cub(
+    folder: PathLike,
+    *,
+    split: str = "test",
+    embed: bool = False,
+    **options: Unpack[RunOptions],
+) -> Path:
+    """Read Caltech-UCSD Birds 200-2011.
+
+    Parameters
+    ----------
+    folder : path
+        ``CUB_200_2011``.
+    split : str
+        ``test`` or ``train``.
+    embed : bool
+        Pack the encoded pictures into the store.
+    **options
+        See `wsltool.stages.options.RunOptions`.
+
+    Returns
+    -------
+    Path
+        The images store (default ``FOLDER.SPLIT.zarr`` beside the folder).
+
+    Raises
+    ------
+    DatasetError
+        A list is missing or malformed.
+    BadImageError
+        A picture, its box or its mask is unusable and ``on_bad`` is ``"stop"``.
+    """
+    check_choice("--split", split, _CubSplit)
+    place = _folder(folder)
+    data = open_cub(place, split)  # type: ignore[arg-type]
+    params = {"split": split, "embed": embed}
+    return ingest_dataset("cub", data, _beside(place, split), params, options)
+
+
+def ingest_wsol(
+    folder: PathLike,
+    *,
+    images: PathLike | None = None,
+    no_images: bool = False,
+    masks: PathLike | None = None,
+    classes: PathLike | None = None,
+    embed: bool = False,
+    **options: Unpack[RunOptions],
+) -> Path:
+    """Read metadata lists of wsolevaluation: CUB, ILSVRC, OpenImages or another data set.
+
+    Parameters
+    ----------
+    folder : path
+        The folder with ``image_ids.txt``, ``class_labels.txt``, ``image_sizes.txt`` and
+        ``localization.txt``, such as ``metadata/CUB/test``.
+    images : path, optional
+        Folder of the pictures.
+    no_images : bool
+        Read the metadata alone; either this or `images` is needed.
+    masks : path, optional
+        Folder of the masks, where ``localization.txt`` names masks.
+    classes : path, optional
+        Class list, a line for each class number; else the classes are called 0, 1, 2 ….
+    embed : bool
+        Pack the encoded pictures into the store.
+    **options
+        See `wsltool.stages.options.RunOptions`.
+
+    Returns
+    -------
+    Path
+        The images store (default ``FOLDER.images.zarr`` beside the folder).
+
+    Raises
+    ------
+    DatasetError
+        A list is missing or malformed.
+    BadImageError
+        A picture, box or mask is unusable, or no size is known, and ``on_bad`` is ``"stop"``.
+    """
+    _check_pictures(images, no_images=no_images, embed=embed)
+    if images is None and not no_images:
+        raise UsageError(
+            "--images is missing: the folder of the pictures. Pass --no-images to read the "
+            "metadata alone."
+        )
+    place = _folder(folder)
+    data = open_wsol(place, images=_path(images), masks=_path(masks), classes=_path(classes))
+    params = {"no_images": no_images, "embed": embed}
+    return ingest_dataset("wsol", data, _beside(place, "images"), params, options)
+
+
+def ingest_openimages(
+    folder: PathLike,
+    *,
+    masks: PathLike | None = None,
+    images: PathLike | None = None,
+    no_images: bool = False,
+    classes: PathLike | None = None,
+    embed: bool = False,
+    **options: Unpack[RunOptions],
+) -> Path:
+    """Read OpenImages as wsolevaluation has it: metadata lists and the masks that they name.
+
+    The same as `ingest_wsol` with `masks`, and the same store.
+
+    Parameters
+    ----------
+    folder : path
+        The folder with the lists, such as ``metadata/OpenImages/test``.
+    masks : path
+        Folder of the masks; it must be given.
+    images, no_images, classes, embed, **options
+        As in `ingest_wsol`.
+
+    Returns
+    -------
+    Path
+        The images store (default ``FOLDER.images.zarr`` beside the folder).
+
+    Raises
+    ------
+    DatasetError, BadImageError
+        As `ingest_wsol`.
+    """
+    if masks is None:
+        raise UsageError("--masks is missing: the folder of the masks.")
+    return ingest_wsol(
+        folder,
+        images=images,
+        no_images=no_images,
+        masks=masks,
+        classes=classes,
+        embed=embed,
+        **options,
+    )
 
 
 def _path(given: PathLike | None) -> Path | None:
@@ -122,166 +369,17 @@ def _folder(given: PathLike) -> Path:
     return place
 
 
-def _ingest(
-    form: str,
-    data: Dataset,
-    folder: Path,
-    word: str,
-    params: dict[str, Any],
-    options: RunOptions,
-) -> Path:
-    settings = Settings.of(options)
-    beside = folder.resolve()
-    output = settings.output or beside.with_name(f"{beside.name}.{word}.zarr")
-    total = len(data.image_id)
-    num_rows = min(total, settings.limit or total)
-    cut = None if num_rows == total else {"how": "limit", "num_rows": num_rows, "of": total}
-    root = Path(os.path.relpath(data.root.resolve(), output.parent.resolve())).as_posix()
-    inputs = {role: fingerprint_file(p, output.parent) for role, p in data.sources.items()}
-    listing = _listing_digest(data, num_rows)
-    inputs["listing"] = {"path": root, "kind": "folder", "digest": listing}
-    job = Job(
-        stage="ingest",
-        kind="images",
-        output=output,
-        params={"form": form, **params},
-        inputs=inputs,
-        num_rows=num_rows,
-        row_bytes=_row_bytes(data, embed=bool(params["embed"])),
-        limit=cut,
-        fixed={
-            "class_name": string_array(data.class_name),
-            "class_id": string_array(data.class_id),
-        },
-        attributes={"root": root, "orientation": "ignored"},
-    )
-
-    def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
-        for block in blocks:
-            yield _read_block(data, block, output, settings, embed=bool(params["embed"]))
-
-    return run(job, compute, settings)
+def _folder_or_none(given: PathLike | None) -> Path | None:
+    return None if given is None else _folder(given)
 
 
-def _listing_digest(data: Dataset, num_rows: int) -> str:
-    """Return the digest of the classes, and of names, sizes and annotations of the pictures.
-
-    A picture that was replaced or came back is seen by its size in bytes.
-    """
-    total = hashlib.sha256()
-    for word in (*data.class_name, *data.class_id):
-        total.update(f"{word}\0".encode(errors="surrogateescape"))
-    for row in range(num_rows):
-        path = data.path(row)
-        num_bytes = _num_bytes(data.root / path)
-        name = f"{data.image_id[row]}\0{path}\0{num_bytes}\0"
-        total.update(name.encode(errors="surrogateescape"))
-        annotation = data.annotation(row)
-        if annotation is not None:
-            total.update(_content_digest(annotation))
-    return "sha256:" + total.hexdigest()
+def _beside(folder: Path, word: str) -> Path:
+    place = folder.resolve()
+    return place.with_name(f"{place.name}.{word}.zarr")
 
 
-def _num_bytes(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1
-
-
-def _content_digest(file: Path) -> bytes:
-    try:
-        return hashlib.sha256(file.read_bytes()).digest()
-    except OSError:
-        return b""
-
-
-def _row_bytes(data: Dataset, *, embed: bool) -> int:
-    """Return about how many bytes a row takes in a part."""
-    row_bytes = 1024 + len(data.class_id)
-    if embed:
-        sampled = range(min(_SAMPLED_FILES, len(data.image_id)))
-        row_bytes += max(_num_bytes(data.root / data.path(row)) for row in sampled)
-    return row_bytes
-
-
-def _read_block(
-    data: Dataset, block: Block, output: Path, settings: Settings, *, embed: bool
-) -> Rows:
-    records, notes, files = [], [], []
-    for row in range(block.start, block.stop):
-        try:
-            record = data.read(row)
-            content = (data.root / record.image_path).read_bytes() if embed else b""
-            note = ""
-        except BadImageError as error:
-            place = f'{output.name} row {row} "{data.image_id[row]}"'
-            note = settings.bad_row(place, error)
-            record, content = _empty_record(data, row), b""
-        records.append(record)
-        notes.append(note)
-        files.append(content)
-    rows = _image_rows(records, notes, len(data.class_id))
-    if data.has_boxes:
-        rows |= _box_rows(records)
-    if data.has_masks:
-        rows |= _mask_rows(records)
-    if embed:
-        rows["byte_start"] = _counts(files)
-        rows["byte"] = np.frombuffer(b"".join(files), np.uint8)
-    return rows
-
-
-def _empty_record(data: Dataset, row: int) -> ImageRecord:
-    """Return the row of an image that was left out: its labels, if they are known, no more.
-
-    So it counts as missed in its classes; where its labels are not known, all are undecided.
-    """
-    present, undecided = data.labels(row) or ((), tuple(range(len(data.class_id))))
-    return ImageRecord(
-        image_id=data.image_id[row],
-        image_path=data.path(row),
-        size_wh=(0, 0),
-        num_bytes=0,
-        present=present,
-        undecided=undecided,
-    )
-
-
-def _counts(items: Iterable[Any]) -> np.ndarray[Any, Any]:
-    return np.array([len(item) for item in items], np.int64)
-
-
-def _image_rows(records: list[ImageRecord], notes: list[str], num_classes: int) -> Rows:
-    label_NK = np.zeros((len(records), num_classes), np.uint8)
-    for n, record in enumerate(records):
-        label_NK[n, list(record.undecided)] = _UNDECIDED
-        label_NK[n, list(record.present)] = 1
-    return {
-        "image_id": string_array([r.image_id for r in records]),
-        "image_size": np.array([r.size_wh for r in records], np.int32).reshape(-1, 2),
-        "image_status": np.array([bool(note) * _STATUS_SKIPPED for note in notes], np.uint8),
-        "image_note": string_array(notes),
-        "image_path": string_array([r.image_path for r in records]),
-        "image_num_bytes": np.array([r.num_bytes for r in records], np.int64),
-        "label": label_NK,
-    }
-
-
-def _box_rows(records: list[ImageRecord]) -> Rows:
-    return {
-        "box_start": _counts(r.box_class_B for r in records),
-        "box": np.concatenate([r.box_xyxy_B4 for r in records]).astype(np.float64),
-        "box_class": np.concatenate([r.box_class_B for r in records]).astype(np.int32),
-        "box_difficult": np.concatenate([r.box_difficult_B for r in records]).astype(np.uint8),
-        "box_truncated": np.concatenate([r.box_truncated_B for r in records]).astype(np.uint8),
-    }
-
-
-def _mask_rows(records: list[ImageRecord]) -> Rows:
-    masks = [mask for record in records for mask in record.masks]
-    return {
-        "mask_start": _counts(r.masks for r in records),
-        "mask_path": string_array([path for path, _ in masks]),
-        "mask_class": np.array([kind for _, kind in masks], np.int32),
-    }
+def _check_pictures(images: PathLike | None, *, no_images: bool, embed: bool) -> None:
+    """Refuse options of pictures that contradict each other."""
+    if no_images and (images is not None or embed):
+        option = "--embed" if embed else "--images"
+        raise UsageError(f"--no-images and {option} contradict each other. Pass one of them.")

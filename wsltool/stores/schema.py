@@ -55,6 +55,7 @@ RAGGED: dict[str, dict[str, str]] = {
     "images": {"box": "box_start", "mask": "mask_start", "n": "byte_start"},
     "maps": {},
     "boxes": {"box": "box_start"},
+    "masks": {"n": "mask_start"},
 }
 
 
@@ -97,7 +98,7 @@ KINDS: dict[str, dict[str, ArraySpec]] = {
     },
     "maps": {
         **_IMAGE_ARRAYS,
-        "map": _spec("image slot row col", "float32 float16"),
+        "map": _spec("image slot row col", "float32 float16 float64"),
         "map_class": _spec("image slot", "int32", fill=-1),
         "map_score": _spec("image slot", "float32", fill=-np.inf),
         "map_extent": _spec("image xyxy", "float32"),
@@ -114,5 +115,10 @@ KINDS: dict[str, dict[str, ArraySpec]] = {
         "box_class": _spec("box", "int32"),
         "box_score": _spec("box", "float32"),
         "box_slot": _spec("box", "int32"),
+    },
+    "masks": {
+        **_IMAGE_ARRAYS,
+        "mask_start": _spec("image_edge", "int64"),
+        "mask_byte": _spec("n", "uint8", raw=True),
     },
 }
