@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from wsltool.stages.cam import cam
     from wsltool.stages.convert import convert
     from wsltool.stages.demo import demo
-    from wsltool.stages.ingest import ingest_folder, ingest_voc
+    from wsltool.stages.export import export
+    from wsltool.stages.ingest import (
+        ingest_coco,
+        ingest_cub,
+        ingest_folder,
+        ingest_ilsvrc,
+        ingest_openimages,
+        ingest_voc,
+        ingest_wsol,
+    )
+    from wsltool.stages.ingest_boxes import ingest_boxes
+    from wsltool.stages.ingest_maps import ingest_maps
+    from wsltool.stages.ingest_masks import ingest_masks
     from wsltool.stages.inspect import inspect
     from wsltool.stages.merge import merge
     from wsltool.stages.score import score
@@ -41,8 +53,17 @@ __all__ = [
     "cam",
     "convert",
     "demo",
+    "export",
+    "ingest_boxes",
+    "ingest_coco",
+    "ingest_cub",
     "ingest_folder",
+    "ingest_ilsvrc",
+    "ingest_maps",
+    "ingest_masks",
+    "ingest_openimages",
     "ingest_voc",
+    "ingest_wsol",
     "inspect",
     "merge",
     "open_store",
@@ -56,8 +77,13 @@ __all__ = [
 _ELSEWHERE = {
     "as_dataset": "stages.access",
     "as_xarray": "stages.access",
+    "ingest_coco": "stages.ingest",
+    "ingest_cub": "stages.ingest",
     "ingest_folder": "stages.ingest",
+    "ingest_ilsvrc": "stages.ingest",
+    "ingest_openimages": "stages.ingest",
     "ingest_voc": "stages.ingest",
+    "ingest_wsol": "stages.ingest",
     "open_store": "stores.open",
 }
 
