@@ -27,18 +27,29 @@ TORCH = "--device, --batch-size, --workers, --precision"
 
 OPTIONS = {
     "baseline": f"--prior, --fraction, --sigma, --grid, --like, --seed, {ROWS}",
-    "boxes": "--threshold, --threshold-of, --components, --connectivity, --empty, --box-score, "
-    + ROWS,
-    "cam": "--model, --weights, --classes, --scales, --flip, --input-size, --fit, --scores, "
-    f"--map-dtype, --images, {TORCH}, {ROWS}",
+    "boxes": "--rule, --threshold, --threshold-of, --components, --connectivity, --empty, "
+    "--box-score, --fit-threshold, --fit-truth, --fit-per, --fit-objective, --fit-step, " + ROWS,
+    "cam": "--model, --weights, --classes, --scales, --flip, --crops, --input-size, --fit, "
+    f"--scores, --map-dtype, --images, {TORCH}, {ROWS}",
     "convert": OUT,
     "demo": f"-o --output, --num-train, --num-test, --epochs, --seed, {TALK}",
+    "ingest coco": f"--images, --no-images, --no-masks, --embed, {ROWS}",
+    "ingest cub": f"--split, --embed, {ROWS}",
+    "export": f"--form, --images, --split, {OUT}",
+    "ingest boxes": f"--images, --form, --classes, {ROWS}",
     "ingest folder": f"--labels, --boxes, --classes, --embed, {ROWS}",
+    "ingest ilsvrc": f"--split, --classes, --labels, --blacklist, --embed, {ROWS}",
+    "ingest openimages": f"--masks, --images, --no-images, --classes, --embed, {ROWS}",
+    "ingest maps": "--images, --classes, --class-score, --score-kind, --map-dtype, " + ROWS,
+    "ingest masks": f"--images, {ROWS}",
     "ingest voc": f"--split, --classes, --embed, {ROWS}",
+    "ingest wsol": f"--images, --no-images, --masks, --classes, --embed, {ROWS}",
     "inspect": f"--json, {TALK}",
     "merge": f"--how, --probability, {ROWS}",
     "score": "--protocol, --truth, --iou, --tolerance, --metric, --confidence, --misses, --pairs, "
-    f"--other, --classes, --without-skipped, -o --output, --json, {TALK}",
+    "--interval, --definition, --grid, --regions, --other, --classes, --compare, --runs, "
+    "--bootstrap, --seed, --without-skipped, --plot, --workers, --shard, -o --output, --json, "
+    f"{TALK}",
     "select": f"--fraction, --ids, --class, --not-in, --seed, {ROWS}",
     "train-cls": "--model, --init, --loss, --pool, --count-padding, --masked-pooling, --freeze, "
     "--optimizer, --lr, --lr-multiplier, --schedule, --weight-decay, --epochs, --iterations, "
@@ -56,8 +67,17 @@ FUNCTIONS = {
     "cam": "wsltool.stages.cam.cam",
     "convert": "wsltool.stages.convert.convert",
     "demo": "wsltool.stages.demo.demo",
+    "ingest coco": "wsltool.stages.ingest.ingest_coco",
+    "ingest cub": "wsltool.stages.ingest.ingest_cub",
+    "export": "wsltool.stages.export.export",
+    "ingest boxes": "wsltool.stages.ingest_boxes.ingest_boxes",
     "ingest folder": "wsltool.stages.ingest.ingest_folder",
+    "ingest ilsvrc": "wsltool.stages.ingest.ingest_ilsvrc",
+    "ingest openimages": "wsltool.stages.ingest.ingest_openimages",
+    "ingest maps": "wsltool.stages.ingest_maps.ingest_maps",
+    "ingest masks": "wsltool.stages.ingest_masks.ingest_masks",
     "ingest voc": "wsltool.stages.ingest.ingest_voc",
+    "ingest wsol": "wsltool.stages.ingest.ingest_wsol",
     "inspect": "wsltool.stages.inspect.inspect",
     "merge": "wsltool.stages.merge.merge",
     "score": "wsltool.stages.score.score",
@@ -66,7 +86,15 @@ FUNCTIONS = {
     "verify": "wsltool.stages.verify.verify",
     "view": "wsltool.stages.view.view",
 }
-MINIMAL = {"cam": "--model m", "train-cls": "--model m", "score": "--protocol voc-ap"}
+MINIMAL = {
+    "cam": "--model m",
+    "export": "--form csv",
+    "ingest boxes": "--images i.zarr",
+    "ingest maps": "--images i.zarr",
+    "ingest masks": "--images i.zarr",
+    "score": "--protocol voc-ap",
+    "train-cls": "--model m",
+}
 """What a command cannot do without, besides INPUT."""
 
 COMMON = {
@@ -154,9 +182,9 @@ def test_input_is_the_only_positional_argument(name: str) -> None:
 
 @every_command
 def test_a_command_has_few_options_of_its_own(name: str) -> None:
-    shared = {"seed", "images", "weights", "json", "verbose", "quiet", *COMMON}
+    shared = {"seed", "images", "weights", "json", "workers", "verbose", "quiet", *COMMON}
     options = {p.name for p in COMMANDS[name].params if p.param_type_name == "option"}
-    assert len(options - shared) <= {"train-cls": 26}.get(name, 12)
+    assert len(options - shared) <= {"train-cls": 26, "score": 19}.get(name, 12)
 
 
 @every_command
@@ -229,15 +257,22 @@ TORCH_REACH = {"device": "cpu", "batch_size": 5, "workers": 3, "precision": "bf1
 EXACT: list[tuple[str, str, dict[str, Any]]] = [
     (
         "boxes",
-        "--threshold .3 --threshold-of range --components all --connectivity 4 --empty whole "
-        f"--box-score heat-max {ROWS_GIVEN}",
+        "--rule zhou --threshold .3 --threshold-of range --components all --connectivity 4 "
+        "--empty whole --box-score heat-max --fit-threshold v.h5 --fit-truth t.h5 "
+        f"--fit-per class:5 --fit-objective mean-iou --fit-step .05 {ROWS_GIVEN}",
         {
+            "rule": "zhou",
             "threshold": 0.3,
             "threshold_of": "range",
             "components": "all",
             "connectivity": 4,
             "empty": "whole",
             "box_score": "heat-max",
+            "fit_threshold": Path("v.h5"),
+            "fit_truth": Path("t.h5"),
+            "fit_per": "class:5",
+            "fit_objective": "mean-iou",
+            "fit_step": 0.05,
             **ROWS_REACH,
         },
     ),
@@ -273,7 +308,8 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "cam",
-        "--model m --weights w.pt --classes all --scales .5,1,2 --flip --input-size 64 --fit crop "
+        "--model m --weights w.pt --classes all --scales .5,1,2 --flip --crops ten "
+        "--input-size 64 --fit crop "
         f"--scores probability --map-dtype float16 --images pics {TORCH_GIVEN} {ROWS_GIVEN}",
         {
             "model": "m",
@@ -281,6 +317,7 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
             "classes": "all",
             "scales": [0.5, 1.0, 2.0],
             "flip": True,
+            "crops": "ten",
             "input_size": 64,
             "fit": "crop",
             "scores": "probability",
@@ -351,16 +388,91 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
             **ROWS_REACH,
         },
     ),
+    (
+        "ingest coco",
+        f"--images pics --no-images --no-masks --embed {ROWS_GIVEN}",
+        {
+            "images": Path("pics"),
+            "no_images": True,
+            "no_masks": True,
+            "embed": True,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "ingest cub",
+        f"--split train --embed {ROWS_GIVEN}",
+        {"split": "train", "embed": True, **ROWS_REACH},
+    ),
+    (
+        "ingest ilsvrc",
+        f"--split train --classes c.txt --labels l.txt --blacklist b.txt --embed {ROWS_GIVEN}",
+        {
+            "split": "train",
+            "classes": Path("c.txt"),
+            "labels": Path("l.txt"),
+            "blacklist": Path("b.txt"),
+            "embed": True,
+            **ROWS_REACH,
+        },
+    ),
+    *(
+        (
+            name,
+            f"--masks m --images pics --no-images --classes c.txt --embed {ROWS_GIVEN}",
+            {
+                "masks": Path("m"),
+                "images": Path("pics"),
+                "no_images": True,
+                "classes": Path("c.txt"),
+                "embed": True,
+                **ROWS_REACH,
+            },
+        )
+        for name in ("ingest openimages", "ingest wsol")
+    ),
+    (
+        "ingest maps",
+        "--images i.h5 --classes all --class-score s.npy --score-kind logit --map-dtype float16 "
+        + ROWS_GIVEN,
+        {
+            "images": Path("i.h5"),
+            "classes": "all",
+            "class_score": Path("s.npy"),
+            "score_kind": "logit",
+            "map_dtype": "float16",
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "ingest boxes",
+        f"--images i.h5 --form voc --classes c.json {ROWS_GIVEN}",
+        {"images": Path("i.h5"), "form": "voc", "classes": Path("c.json"), **ROWS_REACH},
+    ),
+    ("ingest masks", f"--images i.h5 {ROWS_GIVEN}", {"images": Path("i.h5"), **ROWS_REACH}),
+    (
+        "export",
+        "--form voc-comp --images i.h5 --split val -o results --overwrite",
+        {
+            "form": "voc-comp",
+            "images": Path("i.h5"),
+            "split": "val",
+            "output": Path("results"),
+            "overwrite": True,
+        },
+    ),
     ("convert", "-o o.h5 --overwrite", {"output": Path("o.h5"), "overwrite": True}),
     (
         "score",
-        "--protocol voc-ap --protocol gt-known --truth t.h5 --iou .7 --without-skipped -o o.json "
-        "--tolerance 3 --metric euclidean --confidence cls --misses fn --pairs per-pair "
-        "--other n.h5 --classes bus,car",
+        "--protocol voc-ap --protocol gt-known --truth t.h5 --iou .7,.3 --without-skipped "
+        "-o o.json --tolerance 3 --metric euclidean --confidence cls --misses fn "
+        "--pairs per-pair --other n.h5 --classes bus,car --interval .01 --definition discovery "
+        "--grid numpy --regions masks --compare c.h5 --runs a.h5 --runs b.h5 --bootstrap 50 "
+        "--seed 3 --plot p.png --workers 2 --shard 1/2",
         {
             "protocol": ["voc-ap", "gt-known"],
             "truth": Path("t.h5"),
-            "iou": 0.7,
+            "iou": ".7,.3",
             "tolerance": 3.0,
             "metric": "euclidean",
             "confidence": "cls",
@@ -368,7 +480,18 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
             "pairs": "per-pair",
             "other": Path("n.h5"),
             "classes": "bus,car",
+            "interval": 0.01,
+            "definition": "discovery",
+            "grid": "numpy",
+            "regions": "masks",
+            "compare": Path("c.h5"),
+            "runs": [Path("a.h5"), Path("b.h5")],
+            "bootstrap": 50,
+            "seed": 3,
             "without_skipped": True,
+            "plot": Path("p.png"),
+            "workers": 2,
+            "shard": "1/2",
             "output": Path("o.json"),
         },
     ),
@@ -425,6 +548,9 @@ NOT_NUMBERS = [
     ("boxes maps.h5 --threshold nan", "--threshold must be in [0, 1), got nan."),
     ("boxes maps.h5 --threshold 1", "--threshold must be in [0, 1), got 1.0."),
     ("boxes maps.h5 --threshold -0.1", "--threshold must be in [0, 1), got -0.1."),
+    ("boxes maps.h5 --rule zhou --threshold .2", "--threshold is not read by --rule zhou, which"),
+    ("boxes maps.h5 --fit-per class", "--fit-per is only read with --fit-threshold."),
+    ("boxes maps.h5 --fit-threshold v.h5 --fit-step 0", "--fit-step must be in [0.001, 0.5], got"),
     ("boxes maps.h5 --connectivity 6", "--connectivity must be 4 or 8, got"),
     ("boxes maps.h5 --limit 0", "--limit must be at least 1, got 0."),
     ("boxes maps.h5 --shard 3/2", '--shard must be I/N with 0 <= I < N, or slurm, got "3/2".'),
@@ -439,6 +565,14 @@ NOT_NUMBERS = [
     ("select in.h5 --fraction .5 --seed -1", "--seed must be in [0, "),
     ("score b.h5 --protocol gt-known --iou nan", "--iou"),
     ("score b.h5 --protocol gt-known --iou 1.5", "--iou"),
+    ("score b.h5 --protocol gt-known --iou .5,x", "--iou must be numbers with commas between, got"),
+    ("score b.h5 --protocol gt-known --shard 0/2", "--shard needs -o: the shares meet beside"),
+    ("score b.h5 --protocol gt-known --bootstrap 0", "--bootstrap must be in [1, 100000], got 0."),
+    ("score b.h5 --protocol pxap --interval 0", "--interval must be in [0.00001, 0.5], got"),
+    (
+        "score b.h5 --protocol corloc --definition x",
+        "--definition must be wsod or discovery or discovery-no-hard, got",
+    ),
     (
         "score b.h5 --protocol point --tolerance -1",
         "--tolerance must be at least 0 pixels, got -1.",
@@ -458,6 +592,7 @@ NOT_NUMBERS = [
     ),
     ("cam in.h5 --model m --scales 0", "--scales"),
     ("cam in.h5 --model m --scales ,", "--scales"),
+    ("cam in.h5 --model m --crops ten --flip", "--flip and --crops ten exclude each other:"),
     ("cam in.h5 --model m --batch-size 0", "--batch-size must be in [1, 1048576), got 0."),
     ("cam in.h5 --model m --workers -1", "--workers must be in [0, 1024), got -1."),
     ("cam in.h5 --model m --classes above:nan", "--classes above:P must be in [0, 1), got nan."),

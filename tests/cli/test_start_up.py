@@ -14,6 +14,7 @@ from .processes import environment
 pytestmark = pytest.mark.slow
 
 HEAVY = ("torch", "torchvision", "numpy", "zarr", "h5py", "scipy", "cv2", "PIL", "rich", "xarray")
+HEAVY += ("pycocotools", "faster_coco_eval", "matplotlib")
 
 _PROGRAM = """
 import sys
@@ -75,7 +76,10 @@ def test_the_version_loads_nothing_heavy(tmp_path: Path) -> None:
         "inspect in.h5",
         "verify maps.h5",
         "convert maps.h5",
+        "boxes maps.h5 --rule zhou",
         "ingest folder PICTURES/in -o made.zarr",
+        "export maps.h5 --form npy",
+        "export in.h5 --form coco-truth",
     ],
 )
 def test_what_needs_no_network_never_loads_torch(

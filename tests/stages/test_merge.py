@@ -204,6 +204,19 @@ def test_the_model_file_tells(tmp_path, images):
         merge(*paths[:2], output=tmp_path / "n.zarr")
 
 
+def test_scores_of_which_nothing_is_known(images, tmp_path):
+    slots = {"a": (None, [(0, 0, row(6))])}
+    one, two = (
+        put(tmp_path / f"{name}.zarr", images, slots, score_kind="unknown") for name in "mn"
+    )
+    with pytest.raises(
+        ProtocolError, match=r"^m\.zarr: does not say what its class scores are, and weighted-max n"
+    ):
+        merge(one, two)
+    assert meta(merge(one, two, probability="softmax"))["params"]["probability"] == ["softmax"] * 2
+    merge(one, two, how="max", output=tmp_path / "max.zarr")
+
+
 def _record(path, record):
     """Let a store say that it was made with a model."""
     import json

@@ -17,7 +17,7 @@ from wsltool.errors import (
 from wsltool.stages.baseline import baseline
 from wsltool.stages.boxes import boxes
 from wsltool.stages.ingest import ingest_folder
-from wsltool.stages.judged import judge
+from wsltool.stages.judged import Shown, judge
 from wsltool.stages.select import select
 from wsltool.stages.view import view
 from wsltool.stores.open import open_store
@@ -160,6 +160,50 @@ def test_boxes_with_their_maps(images, tmp_path):
     text = view(drawn).read_text()
     assert "no map of this class" in text  # the dogs
     assert len(list((tmp_path / "m.boxes.view/pictures").iterdir())) == 2 * 2 + 2 * 3
+
+
+class TestOutlines:
+    """The white outline is at the threshold that the boxes were drawn at."""
+
+    @pytest.fixture
+    def maps(self, images, tmp_path):
+        """Heat 1 on the left 5 columns, .6 up to column 10, .3 up to 15."""
+        cells = np.zeros((10, 20), np.float32)
+        cells[:, :15], cells[:, :10], cells[:, :5] = 0.3, 0.6, 1
+        slots = {name: (None, [(int(name[0] == "d"), 1.0, cells)]) for name in NAMES}
+        return write_maps(tmp_path / "m.zarr", images, slots, classes="top2")
+
+    def levels(self, store, images, maps):
+        with open_store(store) as found, open_store(images) as true, open_store(maps) as behind:
+            shown = Shown(found, true, behind, lambda row: np.zeros((10, 20, 3), np.uint8))
+            cases = shown.cases(judge(found, true), np.arange(4), Ears())
+            return [case.contour_level for case in cases]
+
+    def test_given(self, images, maps):
+        drawn = boxes(maps, threshold=0.5)
+        assert self.levels(drawn, images, maps) == [0.5] * 4
+        assert self.levels(select(drawn, fraction=1), images, maps) == [0.5] * 4
+        assert "<dt>threshold</dt><dd>0.5</dd>" in view(drawn).read_text()
+
+    def test_of_maps(self, images, maps):
+        assert self.levels(maps, images, maps) == [0.2] * 4
+
+    def test_fitted(self, images, maps):
+        drawn = boxes(maps, fit_threshold=maps)
+        assert self.levels(drawn, images, maps) == [0.47] * 4  # right from 0 to .95
+        assert "0.47, chosen on m.zarr" in view(drawn).read_text()
+
+    def test_fitted_one_a_class(self, images, maps, tmp_path):
+        drawn = boxes(maps, fit_threshold=maps, fit_per="class:1")
+        with open_store(drawn) as store:
+            cat, dog = store.attributes["thresholds"]["value"]
+        assert self.levels(drawn, images, maps) == [cat, cat, dog, dog]
+        assert "one a class, chosen on m.zarr" in view(drawn).read_text()
+
+    def test_a_rule_of_several_has_none(self, images, maps):
+        drawn = boxes(maps, rule="zhou")
+        assert self.levels(drawn, images, maps) == [None] * 4
+        assert "20, 100, 110 of 255, no outline" in view(drawn).read_text()
 
 
 def test_a_picture_that_is_gone(images, found, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -13,7 +14,13 @@ from wsltool.cli.options import ROWS, Input
 @command(app, "boxes", common=ROWS)
 def boxes(
     source: Input = None,
-    threshold: Annotated[float, typer.Option(help="Foreground is strictly above it.")] = 0.2,
+    rule: Annotated[
+        Literal["kl16", "zhou"],
+        typer.Option(help="Threshold and component; or Zhou's released code."),
+    ] = "kl16",
+    threshold: Annotated[
+        float | None, typer.Option(help="Foreground is strictly above it [default: 0.2].")
+    ] = None,
     threshold_of: Annotated[
         Literal["max", "range"], typer.Option(help="Of the maximum, or of the range.")
     ] = "max",
@@ -27,6 +34,19 @@ def boxes(
     box_score: Annotated[
         Literal["class", "heat-max", "heat-mean"], typer.Option(help="Score of a box.")
     ] = "class",
+    fit_threshold: Annotated[
+        Path | None, typer.Option(metavar="MAPS", help="Choose it on maps of other images.")
+    ] = None,
+    fit_truth: Annotated[
+        Path | None, typer.Option(help="Images with their boxes, if not where MAPS says.")
+    ] = None,
+    fit_per: Annotated[
+        str, typer.Option(help="one, class, or class:N for classes with N pairs.")
+    ] = "one",
+    fit_objective: Annotated[
+        Literal["gt-known", "mean-iou"], typer.Option(help="What is made as high as can be.")
+    ] = "gt-known",
+    fit_step: Annotated[float, typer.Option(help="Between the thresholds tried.")] = 0.01,
     **common: Any,
 ) -> None:
     """Draw boxes around what is hot in maps.
@@ -37,11 +57,17 @@ def boxes(
 
     stage.boxes(
         source or "",
+        rule=rule,
         threshold=threshold,
         threshold_of=threshold_of,
         components=components,
         connectivity=connectivity,
         empty=empty,
         box_score=box_score,
+        fit_threshold=fit_threshold,
+        fit_truth=fit_truth,
+        fit_per=fit_per,
+        fit_objective=fit_objective,
+        fit_step=fit_step,
         **common,
     )

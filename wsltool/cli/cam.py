@@ -21,6 +21,9 @@ def cam(
     ] = "top5",
     scales: Annotated[str, typer.Option(help="Sizes relative to the input, as .5,1,2.")] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Average with the mirrored image.")] = False,
+    crops: Annotated[
+        Literal["one", "ten"], typer.Option(help="ten: merge the maps of ten crops.")
+    ] = "one",
     input_size: InputSize = None,
     fit: Fit = None,
     scores: Annotated[
@@ -47,6 +50,7 @@ def cam(
         classes=classes,
         scales=_numbers("--scales", scales),
         flip=flip,
+        crops=crops,
         input_size=input_size,
         fit=fit,
         scores=scores,

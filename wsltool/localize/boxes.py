@@ -15,7 +15,7 @@ import numpy.typing as npt
 from wsltool.errors import BadImageError, UsageError
 from wsltool.localize.components import find_components
 
-__all__ = ["BoxSet", "boxes_from_heat", "heat_level"]
+__all__ = ["BoxSet", "boxes_from_heat", "heat_level", "highest_heat"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +64,29 @@ def heat_level(
         raise UsageError(f"threshold must be in [0, 1), got {threshold:g}.")
     if of not in ("max", "range"):
         raise UsageError(f'threshold must be of "max" or "range", got {of!r}.')
-    high = float(heat_HW.max(initial=-np.inf))
-    if not np.isfinite(high):  # a NaN anywhere makes the maximum NaN
-        raise BadImageError(
-            f"heat map of shape {heat_HW.shape} has the maximum {high}; expected a finite one."
-        )
+    high = highest_heat(heat_HW)
     if of == "max":
         return threshold * high
     low = float(heat_HW.min())
     if low == -np.inf:
         low = float(heat_HW.min(where=np.isfinite(heat_HW), initial=high))
     return low + threshold * (high - low)
+
+
+def highest_heat(heat_HW: npt.NDArray[np.floating[Any]]) -> float:
+    """Return the maximum of the heat.
+
+    Raises
+    ------
+    BadImageError
+        If the heat holds NaN or +inf, or no finite pixel at all.
+    """
+    high = float(heat_HW.max(initial=-np.inf))
+    if not np.isfinite(high):  # a NaN anywhere makes the maximum NaN
+        raise BadImageError(
+            f"heat map of shape {heat_HW.shape} has the maximum {high}; expected a finite one."
+        )
+    return high
 
 
 def boxes_from_heat(

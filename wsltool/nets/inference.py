@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,12 +19,20 @@ from wsltool.nets.cam_network import Activations, CamNetwork
 from wsltool.nets.compute import Precision, computing, fastest_layout, told_in_one_line
 from wsltool.nets.loading import load_batches
 from wsltool.nets.map_grid import usable_scales
+from wsltool.nets.map_resampling import CoveredMaps, part_of, resampled
 from wsltool.nets.models import Model
 from wsltool.nets.preprocess import Preprocess
+from wsltool.nets.ten_crops import (
+    check_ten_crops,
+    mean_of_crops,
+    merge_crops,
+    ten_crops,
+    warp_to_crop,
+)
 
-__all__ = ["CamBatch", "ChooseClasses", "LoadPicture", "run_cams"]
+__all__ = ["CamBatch", "ChooseClasses", "Crops", "LoadPicture", "run_cams"]
 
-_ON_EDGE = 1e-6  # cells; a centre this near to the edge of what is covered lies on it
+Crops = Literal["one", "ten"]
 
 LoadPicture = Callable[[int], NDArray[np.uint8]]
 """Takes a row, returns its picture (row, column, 3) uint8 RGB; can be pickled.
@@ -68,10 +76,6 @@ class CamBatch:
     error: list[str | None]
 
 
-Covered = tuple[tuple[float, float], tuple[float, float]]
-"""Which part of a frame the cells cover, as fractions: start and end of rows, of columns."""
-
-
 class _Item(NamedTuple):
     row: int
     inputs: list[NDArray[np.uint8]]
@@ -93,17 +97,10 @@ class _Inputs(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """What the network made of one scale, plain and, if wanted, mirrored."""
+    """What the network made of one scale: plain and, if wanted, mirrored, or ten crops."""
 
     input_px: tuple[int, int]
     activations: list[Activations]
-
-
-class _Maps(NamedTuple):
-    """Maps and the part of their frame that they cover."""
-
-    map_NSHW: Tensor
-    covered: Covered
 
 
 class _CamInputs(Dataset[_Item]):
@@ -160,6 +157,7 @@ def run_cams(
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    crops: Crops = "one",
     device: torch.device,
     precision: Precision = "float32",
     workers: int = 0,
@@ -192,6 +190,9 @@ def run_cams(
         The rows of each batch; consumed as needed.
     choose
         Called once a batch with its good rows; classes for which maps are made.
+    crops
+        ``ten``: ten crops of a larger picture and one map merged of theirs, see
+        `wsltool.nets.ten_crops`; without scales and mirrors besides.
     workers
         Processes that read and resize pictures; 0 reads them here.
 
@@ -209,12 +210,16 @@ def run_cams(
         short.
     """
     presets = [model.preprocess.scaled(scale) for scale in usable_scales(model, scales)]
+    if crops == "ten":
+        check_ten_crops(model)
+        presets = [warp_to_crop(model.preprocess)]
     network = model.cam_network.eval().to(device)
     dataset = _CamInputs(load_picture, presets)
     least_px = network.window.size_px if network.window else 1
     layout = fastest_layout(network, max(model.preprocess.size_px, least_px), device)
     finest = presets.index(dataset.finest)
-    run = _Runner(model, network, device, precision, flip, layout, finest)
+    kind = _TenCropRunner if crops == "ten" else _Runner
+    run = kind(model, network, device, precision, flip, layout, finest)
     loaded = load_batches(
         dataset,
         batches,
@@ -247,14 +252,14 @@ class _Runner:
         with computing(self.device, self.precision):
             passes = list(map(self._pass, inputs.inputs, inputs.inside))
             logit = torch.stack([act.logit_NK.float() for one in passes for act in one.activations])
-            score_NK = logit.mean(0).cpu().numpy()
+            score_NK = self._mean(logit).cpu().numpy()
             error = list(inputs.error)
             _note_not_finite(error, score_NK)
             class_NS = _choose(inputs.rows, score_NK, error, choose)
             maps = self._maps(passes, torch.from_numpy(class_NS))
             map_NSHW = maps.map_NSHW.cpu().numpy()
         _note_not_finite(error, map_NSHW)
-        extent_N4 = _part_of(inputs.extent_N4, maps.covered).astype(np.float32)
+        extent_N4 = part_of(inputs.extent_N4, maps.covered).astype(np.float32)
         bad = np.array([text is not None for text in error], bool)
         score_NK[bad], class_NS[bad], map_NSHW[bad], extent_N4[bad] = -np.inf, -1, 0, 0
         return CamBatch(
@@ -268,92 +273,66 @@ class _Runner:
         num, _, rows, cols = input_NCHW.shape
         what = f"{self.model.arch} on {num} pictures of {cols}x{rows}"
         with told_in_one_line(what):
-            made = [self.network(x_NCHW.contiguous(memory_format=self.layout), inside_N4)]
-            if self.flip:
-                x_NCHW = x_NCHW.flip(3).contiguous(memory_format=self.layout)
-                made.append(self.network(x_NCHW, _mirrored(inside_N4)))
+            made = [
+                self.network(view_NCHW.contiguous(memory_format=self.layout), view_inside_N4)
+                for view_NCHW, view_inside_N4 in self._views(x_NCHW, inside_N4)
+            ]
         return _Pass((rows, cols), made)
 
-    def _maps(self, passes: list[_Pass], class_NS: Tensor) -> _Maps:
+    def _views(self, x_NCHW: Tensor, inside_N4: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield what goes through the network, and where the picture is in it."""
+        yield x_NCHW, inside_N4
+        if self.flip:
+            yield x_NCHW.flip(3), _mirrored(inside_N4)
+
+    def _mean(self, logit_RNK: Tensor) -> Tensor:
+        """Return the class scores of all views in one."""
+        return logit_RNK.mean(0)
+
+    def _maps(self, passes: list[_Pass], class_NS: Tensor) -> CoveredMaps:
         """Merge the maps of the chosen classes over mirrors and scales."""
         scales = [self._scale_maps(one, class_NS) for one in passes]
         finest = scales[self.finest]
         if len(scales) == 1 or class_NS.numel() == 0:
             return finest
         nothing = finest.map_NSHW.new_tensor(-torch.inf)
-        merged = reduce(torch.maximum, (_resampled(one, finest, nothing) for one in scales))
-        return _Maps(merged, finest.covered)
+        merged = reduce(torch.maximum, (resampled(one, finest, nothing) for one in scales))
+        return CoveredMaps(merged, finest.covered)
 
-    def _scale_maps(self, one: _Pass, class_NS: Tensor) -> _Maps:
+    def _scale_maps(self, one: _Pass, class_NS: Tensor) -> CoveredMaps:
         """Return the maps of one scale, the mean of plain and mirrored."""
         plain_NSHW, *mirrored = (
             self.network.class_maps(act.feature_NCHW, class_NS) for act in one.activations
         )
         grid = (plain_NSHW.shape[2], plain_NSHW.shape[3])
         rows, cols = covered = self.network.covered(grid, one.input_px)
-        maps = _Maps(plain_NSHW, covered)
+        maps = CoveredMaps(plain_NSHW, covered)
         if not mirrored or class_NS.numel() == 0:
             return maps
-        other = _Maps(mirrored[0].flip(3), (rows, (1 - cols[1], 1 - cols[0])))
-        return _Maps((plain_NSHW + _resampled(other, maps, plain_NSHW)) / 2, covered)
+        other = CoveredMaps(mirrored[0].flip(3), (rows, (1 - cols[1], 1 - cols[0])))
+        return CoveredMaps((plain_NSHW + resampled(other, maps, plain_NSHW)) / 2, covered)
+
+
+class _TenCropRunner(_Runner):
+    """Computes one batch from ten crops of its pictures."""
+
+    def _views(self, x_NCHW: Tensor, inside_N4: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        for crop_NCHW in ten_crops(x_NCHW, self.model.preprocess.size_px):
+            yield crop_NCHW, inside_N4
+
+    def _mean(self, logit_RNK: Tensor) -> Tensor:
+        return mean_of_crops(logit_RNK, logistic=self.model.loss == "logistic")
+
+    def _scale_maps(self, one: _Pass, class_NS: Tensor) -> CoveredMaps:
+        map_RNSHW = [self.network.class_maps(act.feature_NCHW, class_NS) for act in one.activations]
+        merged_NSHW = merge_crops(map_RNSHW, self.model.preprocess.size_px)
+        return CoveredMaps(merged_NSHW, ((0.0, 1.0), (0.0, 1.0)))
 
 
 def _mirrored(inside_N4: Tensor) -> Tensor:
     """Return where the picture is in the mirrored frame."""
     x0, y0, x1, y1 = inside_N4.unbind(1)
     return torch.stack([1 - x1, y0, 1 - x0, y1], 1)
-
-
-def _part_of(extent_N4: NDArray[np.float64], covered: Covered) -> NDArray[np.float64]:
-    """Return the covered part of frames whose extent is given."""
-    start_N2, size_N2 = extent_N4[:, :2], extent_N4[:, 2:] - extent_N4[:, :2]
-    (y0, y1), (x0, x1) = covered
-    if (y0, y1) == (x0, x1) == (0.0, 1.0):
-        return extent_N4
-    return np.concatenate([start_N2 + size_N2 * [x0, y0], start_N2 + size_N2 * [x1, y1]], 1)
-
-
-def _resampled(maps: _Maps, like: _Maps, beyond: Tensor) -> Tensor:
-    """Return maps bilinearly on another grid, `beyond` at cells centred where they do not cover."""
-    map_NSHW, grid = maps.map_NSHW, like.map_NSHW.shape[2:]
-    if maps.covered == like.covered and map_NSHW.shape[2:] == grid:
-        return map_NSHW
-    with torch.autocast(map_NSHW.device.type, enabled=False):
-        if maps.covered == like.covered:
-            return torch.nn.functional.interpolate(
-                map_NSHW, grid, mode="bilinear", align_corners=False
-            )
-        reached = torch.ones((), dtype=torch.bool, device=map_NSHW.device)
-        for axis, part, wanted in zip((2, 3), maps.covered, like.covered, strict=True):
-            num_cells, num_wanted = map_NSHW.shape[axis], grid[axis - 2]
-            places = _places(part, num_cells, wanted, num_wanted)
-            low_P, share_P, reached_P = (place.to(map_NSHW.device) for place in places)
-            shape = (-1, 1) if axis == 2 else (-1,)
-            start = map_NSHW.index_select(axis, low_P)
-            step = map_NSHW.index_select(axis, (low_P + 1).clamp(max=num_cells - 1)) - start
-            map_NSHW = start + step * share_P.view(shape)
-            reached = reached & reached_P.view(shape)
-        return torch.where(reached, map_NSHW, beyond)
-
-
-def _places(
-    covered: tuple[float, float], num_cells: int, wanted: tuple[float, float], num_wanted: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Place the cell centres of one axis of the wanted grid among the cells of another.
-
-    Returns
-    -------
-    tuple of Tensor
-        The cell whose centre lies before (int64), how far on to the next (float32, 0 … 1), and
-        whether the place is covered (bool).
-    """
-    centre_P = wanted[0] + (np.arange(num_wanted) + 0.5) * (wanted[1] - wanted[0]) / num_wanted
-    place_P = (centre_P - covered[0]) / (covered[1] - covered[0]) * num_cells
-    reached_P = (place_P >= -_ON_EDGE) & (place_P <= num_cells + _ON_EDGE)
-    place_P = np.clip(place_P - 0.5, 0, num_cells - 1)
-    low_P = np.floor(place_P).astype(np.int64)
-    share_P = (place_P - low_P).astype(np.float32)
-    return torch.from_numpy(low_P), torch.from_numpy(share_P), torch.from_numpy(reached_P)
 
 
 def _note_not_finite(error: list[str | None], value: NDArray[np.float32]) -> None:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from wsltool.errors import BadImageError
-from wsltool.localize.boxes import BoxSet, boxes_from_heat
-from wsltool.stages.map_rows import MapRow, map_rows
+from wsltool.errors import BadImageError, UsageError
+from wsltool.localize.zhou_boxes import ZHOU_LEVELS
+from wsltool.stages.box_rules import (
+    BoxRule,
+    BoxScore,
+    Drawn,
+    Kl16Rule,
+    ZhouRule,
+    guessed_classes,
+)
+from wsltool.stages.fit_threshold import (
+    FitObjective,
+    FitWish,
+    ThresholdFit,
+    open_truth,
+    warn_of_misfit,
+)
+from wsltool.stages.map_rows import map_rows
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_choice, check_range
-from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
+from wsltool.stages.plan import Job, output_for
+from wsltool.stages.run import Block, Rows, Tick, limited, open_input, row_job, run
+from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.schema import string_array
 from wsltool.stores.store import Store
 
@@ -21,11 +40,12 @@ __all__ = ["boxes"]
 Array = np.ndarray[Any, Any]
 
 _REVISION = 1
+_THRESHOLD = 0.2
 
+Rule = Literal["kl16", "zhou"]
 ThresholdOf = Literal["max", "range"]
 Which = Literal["largest", "all"]
 Empty = Literal["none", "whole"]
-BoxScore = Literal["class", "heat-max", "heat-mean"]
 
 _CHOICES: dict[str, Any] = {
     "threshold_of": ThresholdOf,
@@ -34,17 +54,37 @@ _CHOICES: dict[str, Any] = {
     "empty": Empty,
     "box_score": BoxScore,
 }
+_KL16_DEFAULTS: dict[str, Any] = {
+    "threshold": None,
+    "threshold_of": "max",
+    "components": "largest",
+    "connectivity": 8,
+    "empty": "none",
+    "box_score": "class",
+}
+_FIT_DEFAULTS: dict[str, Any] = {
+    "fit_truth": None,
+    "fit_per": "one",
+    "fit_objective": "gt-known",
+    "fit_step": 0.01,
+}
 
 
 def boxes(
     input: PathLike,
     *,
-    threshold: float = 0.2,
+    rule: Rule = "kl16",
+    threshold: float | None = None,
     threshold_of: ThresholdOf = "max",
     components: Which = "largest",
     connectivity: int = 8,
     empty: Empty = "none",
     box_score: BoxScore = "class",
+    fit_threshold: PathLike | None = None,
+    fit_truth: PathLike | None = None,
+    fit_per: str = "one",
+    fit_objective: FitObjective = "gt-known",
+    fit_step: float = 0.01,
     **options: Unpack[RunOptions],
 ) -> Path:
     """Draw boxes around what is hot in maps (Kolesnikov and Lampert 2016, after Zhou et al.).
@@ -56,8 +96,13 @@ def boxes(
     ----------
     input : path
         A ``maps`` store.
-    threshold : float
-        In [0, 1), a fraction of the map's maximum (or range).
+    rule : {"kl16", "zhou"}
+        The rule above, or that of the released code of Zhou et al., which has thresholds of
+        its own and reads none of the other options (`wsltool.localize.zhou_boxes`). Of maps of
+        the best three classes or more it makes five guesses: two boxes of the first class, two
+        of the second, one of the third.
+    threshold : float, optional
+        In [0, 1), a fraction of the map's maximum (or range); .2 if not given.
     threshold_of : {"max", "range"}
         ``threshold * max``, or ``min + threshold * (max - min)``.
     components : {"largest", "all"}
@@ -69,23 +114,37 @@ def boxes(
     box_score : {"class", "heat-max", "heat-mean"}
         Score of a box: the image's score of the class, or the maximum or mean of the heat
         over the component.
+    fit_threshold : path, optional
+        A ``maps`` store of other images, on which the threshold is chosen instead.
+    fit_truth : path, optional
+        The ``images`` store with their true boxes, if it is not where the maps say.
+    fit_per : str
+        ``one`` threshold for all, one a ``class``, or ``class:N``: a class with fewer than N
+        pairs of image and class (10 if not given) takes the common one.
+    fit_objective : {"gt-known", "mean-iou"}
+        What the threshold makes as high as can be on those images: the share of pairs of an
+        image and a class present whose box has an IoU of at least .5, or the mean IoU.
+    fit_step : float
+        Between the thresholds that are tried, from 0 to .95; in [.001, .5].
     **options
         See `wsltool.stages.options.RunOptions`.
 
     Returns
     -------
     Path
-        The ``boxes`` store.
+        The ``boxes`` store. Its attribute ``thresholds`` says where they come from.
 
     Raises
     ------
     UsageError
-        An option is out of its range.
+        An option is out of its range, or not read by the rule.
     BadImageError
         A map is not finite and ``on_bad`` is ``"stop"``.
+    ProtocolError
+        No threshold can be chosen on what is given for it.
     """
     settings = Settings.of(options)
-    params = {
+    given = {
         "threshold": threshold,
         "threshold_of": threshold_of,
         "components": components,
@@ -93,95 +152,219 @@ def boxes(
         "empty": empty,
         "box_score": box_score,
     }
-    check_range("--threshold", threshold, 0, 1)
+    fit = {
+        "fit_truth": fit_truth,
+        "fit_per": fit_per,
+        "fit_objective": fit_objective,
+        "fit_step": fit_step,
+    }
+    _check_options(rule, given, fit_threshold, fit)
+    with contextlib.ExitStack() as stack:
+        maps = stack.enter_context(open_input(input, "maps", "boxes"))
+        if rule == "zhou":
+            drawing = _zhou(maps)
+        elif fit_threshold is None:
+            drawing = _fixed(maps, given)
+        else:
+            chosen = stack.enter_context(open_input(fit_threshold, "maps", "boxes --fit-threshold"))
+            truth = stack.enter_context(open_truth(chosen, fit_truth))
+            wish = FitWish.of(fit_per, fit_objective, fit_step)
+            drawing = _fitted(maps, given, chosen, truth, wish, settings)
+        return _run(maps, drawing, settings)
+
+
+def _check_options(
+    rule: str, given: dict[str, Any], fit_threshold: PathLike | None, fit: dict[str, Any]
+) -> None:
+    check_choice("--rule", rule, Rule)
+    if given["threshold"] is not None:
+        check_range("--threshold", given["threshold"], 0, 1)
     for name, choices in _CHOICES.items():
-        check_choice("--" + name.replace("_", "-"), params[name], choices)
-    with open_input(input, "maps", "boxes") as maps:
-        attributes = {name: maps.attributes.get(name, "") for name in ("classes", "score_kind")}
-        job = row_job(
-            settings,
-            "boxes",
-            "boxes",
-            maps,
-            params=params,
-            revision=_REVISION,
-            attributes=attributes | {"box_score_kind": box_score},
+        check_choice(_option(name), given[name], choices)
+    FitWish.of(fit["fit_per"], fit["fit_objective"], fit["fit_step"])
+    if rule == "zhou":
+        unread = _first_given(given, _KL16_DEFAULTS)
+        unread = unread or ("fit_threshold" if fit_threshold is not None else None)
+        if unread:
+            raise UsageError(
+                f"{_option(unread)} is not read by --rule zhou, which has thresholds of its own. "
+                "Leave it out, or take --rule kl16."
+            )
+    if fit_threshold is None:
+        unread = _first_given(fit, _FIT_DEFAULTS)
+        if unread:
+            raise UsageError(
+                f"{_option(unread)} is only read with --fit-threshold. Give the maps on which "
+                "the threshold is to be chosen."
+            )
+    elif given["threshold"] is not None:
+        raise UsageError(
+            f"--threshold {given['threshold']:g} and --fit-threshold exclude each other. Leave "
+            "one out."
         )
 
-        def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
-            for block in blocks:
-                yield _box_block(maps, block, settings, params)
 
-        return run(job, compute, settings)
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
-def _box_block(maps: Store, block: Block, settings: Settings, params: dict[str, Any]) -> Rows:
+def _first_given(values: dict[str, Any], defaults: dict[str, Any]) -> str | None:
+    """Return the first option that is not at its default."""
+    return next((name for name, value in values.items() if value != defaults[name]), None)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What the run records of its rule, and the rule, which may take long to find."""
+
+    params: dict[str, Any]
+    rule: Callable[[], BoxRule]
+    classes: str
+    box_score: str
+    inputs: dict[str, Any]
+    thresholds: Callable[[], dict[str, Any]]
+
+
+def _classes(maps: Store) -> str:
+    return str(maps.attributes.get("classes", ""))
+
+
+def _zhou(maps: Store) -> _Drawing:
+    guessed = guessed_classes(_classes(maps))
+    thresholds = {"chosen_on": None, "source": "rule", "value": list(ZHOU_LEVELS), "of": 255}
+    return _Drawing(
+        params={"rule": "zhou"},
+        rule=lambda: ZhouRule(guesses=guessed is not None),
+        classes=guessed or _classes(maps),
+        box_score="class",
+        inputs={},
+        thresholds=lambda: thresholds,
+    )
+
+
+def _fixed(maps: Store, given: dict[str, Any]) -> _Drawing:
+    params = given | {"threshold": _THRESHOLD if given["threshold"] is None else given["threshold"]}
+    threshold_K = np.full(maps.shape("class_name"), params["threshold"], np.float64)
+    thresholds = {"chosen_on": None, "source": "given", "value": params["threshold"]}
+    return _Drawing(
+        params={"rule": "kl16", **params},
+        rule=lambda: _kl16(threshold_K, params),
+        classes=_classes(maps),
+        box_score=params["box_score"],
+        inputs={},
+        thresholds=lambda: thresholds,
+    )
+
+
+def _fitted(
+    maps: Store,
+    given: dict[str, Any],
+    chosen: Store,
+    truth: Store,
+    wish: FitWish,
+    settings: Settings,
+) -> _Drawing:
+    """Return the drawing by thresholds that are chosen once the output is claimed."""
+    num_rows, _ = limited(maps, settings.limit)
+    overlap = warn_of_misfit(maps, num_rows, chosen, settings.report)
+    output = settings.output or output_for(maps.path, "boxes")
+    shared = {"of": given["threshold_of"], "connectivity": given["connectivity"]}
+    fit = ThresholdFit(
+        chosen,
+        truth,
+        wish,
+        shared | {"empty": given["empty"]},
+        output,
+        overlap,
+        settings.report,
+    )
+    params = {name: value for name, value in given.items() if name != "threshold"}
+    return _Drawing(
+        params={"rule": "kl16", **params, **wish.params()},
+        rule=lambda: _kl16(fit.threshold_K(), params),
+        classes=_classes(maps),
+        box_score=params["box_score"],
+        inputs={
+            "fit": fingerprint_store(chosen, output.parent),
+            "fit_truth": fingerprint_store(truth, output.parent),
+        },
+        thresholds=lambda: fit.record,
+    )
+
+
+def _kl16(threshold_K: Array, params: dict[str, Any]) -> Kl16Rule:
+    return Kl16Rule(
+        threshold_K,
+        of=params["threshold_of"],
+        components=params["components"],
+        connectivity=params["connectivity"],
+        empty=params["empty"],
+        box_score=params["box_score"],
+    )
+
+
+def _run(maps: Store, drawing: _Drawing, settings: Settings) -> Path:
+    job: Job = row_job(
+        settings,
+        "boxes",
+        "boxes",
+        maps,
+        params=drawing.params,
+        inputs=drawing.inputs,
+        revision=_REVISION,
+        attributes={
+            "classes": drawing.classes,
+            "score_kind": maps.attributes.get("score_kind", ""),
+            "box_score_kind": drawing.box_score,
+        },
+        late_attributes=lambda: {"thresholds": drawing.thresholds()},
+    )
+
+    def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:
+        rule = drawing.rule()
+        for block in blocks:
+            yield _box_block(maps, block, settings, rule)
+
+    return run(job, compute, settings)
+
+
+def _box_block(maps: Store, block: Block, settings: Settings, rule: BoxRule) -> Rows:
     """Return the rows of a block; an image with a bad map is left out, or stops the stage."""
     rows = maps.carried(block.start, block.stop)
-    rows["map_class"] = maps.rows("map_class", block.start, block.stop).astype(np.int32)
-    rows["map_score"] = maps.rows("map_score", block.start, block.stop).astype(np.float32)
-    rows["box_start"] = np.zeros(block.num_rows, np.int64)
+    score_NS = maps.rows("map_score", block.start, block.stop).astype(np.float32)
     notes = rows["image_note"].tolist()
-    found: list[_Found] = []
+    drawn: list[Drawn | None] = [None] * block.num_rows
     for n, maps_of_image in enumerate(map_rows(maps, block.start, block.stop)):
         if maps_of_image is None:
             continue
         try:
-            drawn = _draw(maps_of_image, rows["map_score"][n], params)
+            drawn[n] = rule(maps_of_image, score_NS[n])
         except BadImageError as error:
             place = f'{maps.path.name} row {block.start + n} "{rows["image_id"][n]}"'
             notes[n] = settings.bad_row(place, error)
             rows["image_status"][n] = 1
-            rows["map_class"][n], rows["map_score"][n] = -1, -np.inf
-            continue
-        found += drawn
-        rows["box_start"][n] = sum(len(boxes_of_slot[0]) for boxes_of_slot in drawn)
     rows["image_note"] = string_array(notes)
-    return rows | _stacked(found)
+    return rows | _stacked(drawn, score_NS.shape[1])
 
 
-_Found = tuple[Array, Array, Array, Array]
-"""Box, class, score and slot of every box of one map."""
-
-
-def _draw(maps_of_image: MapRow, score_S: Array, params: dict[str, Any]) -> list[_Found]:
-    """Return the boxes of every map of one image, slot by slot."""
-    return [
-        _scored(
-            slot,
-            int(maps_of_image.class_S[slot]),
-            float(score_S[slot]),
-            boxes_from_heat(
-                maps_of_image.heat(slot),
-                threshold=params["threshold"],
-                of=params["threshold_of"],
-                components=params["components"],
-                connectivity=params["connectivity"],
-                empty=params["empty"],
-            ),
-            params["box_score"],
-        )
-        for slot in maps_of_image.slots()
-    ]
-
-
-def _scored(slot: int, class_: int, class_score: float, found: BoxSet, box_score: str) -> _Found:
-    num = len(found)
-    score = {
-        "class": np.full(num, class_score),
-        "heat-max": found.max_heat_B,
-        "heat-mean": found.mean_heat_B,
-    }[box_score]
-    class_B, slot_B = np.full(num, class_, np.int32), np.full(num, slot, np.int32)
-    return found.box_xyxy_B4, class_B, score.astype(np.float32), slot_B
-
-
-def _stacked(found: list[_Found]) -> Rows:
-    empty = (
-        np.zeros((0, 4)),
-        np.zeros(0, np.int32),
-        np.zeros(0, np.float32),
-        np.zeros(0, np.int32),
-    )
-    box, class_B, score, slot = (np.concatenate(parts) for parts in zip(empty, *found, strict=True))
-    return {"box": box, "box_class": class_B, "box_score": score, "box_slot": slot}
+def _stacked(drawn: list[Drawn | None], num_slots: int) -> Rows:
+    """Return the arrays of a block; an image without boxes has empty slots."""
+    found = [one for one in drawn if one is not None]
+    num_slots = max([num_slots, *(len(one.class_S) for one in found)])
+    class_NS = np.full((len(drawn), num_slots), -1, np.int32)
+    score_NS = np.full((len(drawn), num_slots), -np.inf, np.float32)
+    count_N = np.zeros(len(drawn), np.int64)
+    for n, one in enumerate(drawn):
+        if one is not None:
+            class_NS[n, : len(one.class_S)] = one.class_S
+            score_NS[n, : len(one.score_S)] = one.score_S
+            count_N[n] = len(one.box_B4)
+    return {
+        "map_class": class_NS,
+        "map_score": score_NS,
+        "box_start": count_N,
+        "box": np.concatenate([np.zeros((0, 4)), *(one.box_B4 for one in found)]),
+        "box_class": np.concatenate([np.zeros(0, np.int32), *(one.class_B for one in found)]),
+        "box_score": np.concatenate([np.zeros(0, np.float32), *(one.score_B for one in found)]),
+        "box_slot": np.concatenate([np.zeros(0, np.int32), *(one.slot_B for one in found)]),
+    }

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from wsltool.errors import BadImageError, ModelError, UsageError
+from wsltool.errors import BadImageError, UsageError
 from wsltool.stages.chosen import ClassChoice, parse_choice
+from wsltool.stages.class_columns import match_classes
 from wsltool.stages.options import (
     PathLike,
     Settings,
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from wsltool.nets.inference import CamBatch
     from wsltool.nets.models import Model
 
-__all__ = ["cam", "match_classes"]
+__all__ = ["cam"]
 
 Array = np.ndarray[Any, Any]
 
 Fit = Literal["warp", "crop", "letterbox"]
 ScoreKind = Literal["logit", "probability"]
 MapDtype = Literal["float32", "float16"]
+Crops = Literal["one", "ten"]
 
 _REVISION = 2
-_AGREE = 0.5
 _LARGEST_FLOAT16 = 65504
 
 
@@ -57,6 +57,7 @@ def cam(
     classes: str = "top5",
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    crops: Crops = "one",
     input_size: int | None = None,
     fit: Fit | None = None,
     scores: ScoreKind = "logit",
@@ -86,6 +87,10 @@ def cam(
         smaller than the window of a sliding-window network is left out, with a warning.
     flip : bool
         Average with the mirrored picture.
+    crops : {"one", "ten"}
+        ``ten``: the ILSVRC pipeline of Zhou et al.: ten crops of a larger warped picture, the
+        mean of their probabilities, and one map of 64 x 64 cells merged of theirs
+        (`wsltool.nets.ten_crops`). Neither `scales` nor `flip` go with it.
     input_size : int, optional
         Another input size than the model's, in pixels.
     fit : {"warp", "crop", "letterbox"}, optional
@@ -121,6 +126,7 @@ def cam(
         "classes": choice.text,
         "scales": _scales(scales),
         "flip": flip,
+        "crops": crops,
         "scores": scores,
         "map_dtype": map_dtype,
         "precision": torch_options.precision,
@@ -159,6 +165,15 @@ def _check_options(params: dict[str, Any], input_size: int | None, fit: str | No
         check_choice("--fit", fit, Fit)
     if not isinstance(params["flip"], bool):
         raise UsageError(f"--flip must be true or false, got {params['flip']!r}.")
+    check_choice("--crops", params["crops"], Crops)
+    if params["crops"] == "ten" and (params["flip"] or scales != [1.0]):
+        option = "--flip" if params["flip"] else "--scales"
+        raise UsageError(
+            f"{option} and --crops ten exclude each other: the ten crops are of one size, and half "
+            "of them are mirrored. Leave one out."
+        )
+    if params["crops"] == "ten" and fit not in (None, "warp"):
+        raise UsageError(f"--crops ten cuts crops out of a warped picture, got --fit {fit}.")
     check_choice("--scores", params["scores"], ScoreKind)
     check_choice("--map-dtype", params["map_dtype"], MapDtype)
 
@@ -187,12 +202,8 @@ class _MapMaker:
 
     def job(self, file: Path) -> Job:
         """Return the job; `file` holds the network, where that is a file."""
-        from wsltool.nets.map_grid import map_grid
-
         num_classes = len(self.columns)
-        scales = self._used_scales()
-        scales = sorted({min(scales), max(scales)})
-        num_rows, num_cols = [map_grid(self.model, scale) for scale in scales][-1]
+        num_rows, num_cols = self._grid()
         num_slots = self.choice.most_slots(self.source, num_classes)
         folder = (self.settings.output or self.source.path).parent
         path = rebased(str(file), Path.cwd(), folder) if file.is_file() else self.params["model"]
@@ -212,6 +223,19 @@ class _MapMaker:
             },
             compute=self.torch_options.record(),
         )
+
+    def _grid(self) -> tuple[int, int]:
+        """Return rows and columns of the maps; refuse a network that fails on its input."""
+        from wsltool.nets.map_grid import map_grid
+        from wsltool.nets.ten_crops import check_ten_crops, merged_grid
+
+        scales = self._used_scales()
+        scales = sorted({min(scales), max(scales)})
+        finest = [map_grid(self.model, scale) for scale in scales][-1]
+        if self.params["crops"] == "one":
+            return finest
+        check_ten_crops(self.model)
+        return merged_grid(self.model.preprocess.size_px)
 
     def _used_scales(self) -> list[float]:
         """Return the scales at which the network has a cell; tell of those that are left out."""
@@ -246,6 +270,7 @@ class _MapMaker:
             self.choose,
             scales=self.params["scales"],
             flip=self.params["flip"],
+            crops=self.params["crops"],
             device=self.torch_options.device,
             precision=self.torch_options.precision,
             workers=self.torch_options.workers,
@@ -348,51 +373,3 @@ def _as_float16(map_NSHW: Array) -> Array:
             "Pass --map-dtype float32 --overwrite."
         )
     return map_NSHW.astype(np.float16)
-
-
-def match_classes(model: Model, images: Store) -> Array:
-    """Return for each class of the images its column in the model's output, int64 (K,).
-
-    Classes are matched by id, then by name, where these are told apart; a model without
-    names must have as many classes, in the same order.
-
-    Raises
-    ------
-    ModelError
-        A class of the images is none of the model's, or the order is in doubt.
-    """
-    names = images.class_names()
-    ids = [str(one) for one in images.whole("class_id").tolist()] if "class_id" in images else names
-    for wanted, known in ((ids, model.class_id), (names, model.class_name)):
-        where = _places(known or [])
-        if set(wanted) <= where.keys() and len(set(wanted)) == len(wanted):
-            return np.array([where[name] for name in wanted], np.int64)
-    if len(names) == model.num_classes and _same_order(names, model.class_name):
-        return np.arange(len(names))
-    known = model.class_name or []
-    lacking = [name for name in names if name not in known]
-    listed = ", ".join((lacking or names)[:4])
-    raise ModelError(
-        f"{images.path.name}: has {len(names)} classes, {model.arch} {model.num_classes}; "
-        f"not matched: {listed}, …. Ingest with --classes FILE in the model's order, or train "
-        "the model on these classes (wsltool train-cls)."
-    )
-
-
-def _places(names: list[str]) -> dict[str, int]:
-    """Return the place of every name that stands there once."""
-    count = Counter(names)
-    return {name: n for n, name in enumerate(names) if count[name] == 1}
-
-
-def _same_order(names: list[str], known: list[str] | None) -> bool:
-    """Return whether two class lists of equal length may be the same in the same order.
-
-    Names of a model that are spelled differently are borne if at least half agree and no
-    name that occurs once in both stands at another place.
-    """
-    if known is None:
-        return True
-    where, own = _places(known), _places(names)
-    agree = [where[name] == n for name, n in own.items() if name in where]
-    return all(agree) and len(agree) >= _AGREE * len(names)

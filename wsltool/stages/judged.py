@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from wsltool.stages.scored_records import box_predictions, truths
 from wsltool.stores.store import Store
 from wsltool.views.gallery import Case
 
-__all__ = ["DEFAULT_THRESHOLD", "Judged", "Shown", "judge"]
+__all__ = ["DEFAULT_THRESHOLD", "Judged", "Shown", "drawn_at", "judge"]
 
 Array = np.ndarray[Any, Any]
 
@@ -209,12 +209,27 @@ class Shown:
         slot = None if maps_of_image is None else maps_of_image.slot_of(class_index)
         if maps_of_image is None or slot is None:
             return None, None, None
-        params = self.store.meta.get("params", {}) if self.store.kind == "boxes" else {}
+        threshold, of = drawn_at(self.store, class_index)
         with row_named(self.maps, row):
             heat = maps_of_image.heat(slot)
-            threshold = float(params.get("threshold", DEFAULT_THRESHOLD))
-            level = heat_level(heat, threshold, params.get("threshold_of", "max"))
+            level = None if threshold is None else heat_level(heat, threshold, of)
         return heat, level, float(self.maps.rows("map_score", row, row + 1)[0, slot])
+
+
+def drawn_at(store: Store, class_index: int = 0) -> tuple[float | None, Literal["max", "range"]]:
+    """Return the threshold that the boxes of a class were drawn at, and what it is a share of.
+
+    None where a rule has several. Of maps: the one at which `judge` draws boxes.
+    """
+    params = store.meta.get("params", {}) if store.kind == "boxes" else {}
+    told = store.attributes.get("thresholds") or {"value": params.get("threshold")}
+    value = told["value"]
+    if told.get("source") == "rule":
+        return None, "max"
+    if isinstance(value, list):  # one a class
+        value = value[class_index]
+    threshold = DEFAULT_THRESHOLD if value is None else float(value)
+    return threshold, params.get("threshold_of", "max")
 
 
 def _row_of(store: Store) -> dict[str, int]:

@@ -141,6 +141,12 @@ def link_of(store: Store, wanted: Probability) -> Link:
         )
     if loss or recorded == "softmax":
         return "softmax"
+    if store.attributes.get("score_kind") == "unknown":
+        raise ProtocolError(
+            f"{store.path.name}: does not say what its class scores are, and weighted-max needs "
+            "probabilities. Pass --probability sigmoid or softmax if they are logits, ingest them "
+            "again with --score-kind, or merge with --how max or mean."
+        )
     raise ProtocolError(
         f"{store.path.name}: holds logits, and its model file is not at hand to tell whether "
         "their probability is a sigmoid or a softmax. Pass --probability sigmoid or softmax, or "

@@ -70,7 +70,8 @@ def pack(job: Job, held: dict[str, Any], work: WorkInProgress) -> Path:
                 writer.append(name, values)
             if name == "image_status":
                 skipped += int((values == _SKIPPED_HERE).sum())
-    writer.finish(finished_attributes(job, held) | {"skipped": skipped}, job.attributes)
+    attributes = job.attributes | job.late_attributes()
+    writer.finish(finished_attributes(job, held) | {"skipped": skipped}, attributes)
     fsync_tree(scratch)
     return scratch
 

@@ -75,6 +75,8 @@ class Job:
         Arrays without an image axis, written whole.
     attributes : dict
         Further root attributes.
+    late_attributes : callable
+        Returns those that are only known once blocks are computed; called by whoever packs.
     compute : dict
         What was used and does not decide the result (device, threads, batch size).
     finished_meta : callable
@@ -92,6 +94,7 @@ class Job:
     limit: dict[str, Any] | None = None
     fixed: dict[str, Array] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
+    late_attributes: Callable[[], dict[str, Any]] = dict
     compute: dict[str, Any] = field(default_factory=dict)
     finished_meta: Callable[[Path], dict[str, Any]] = _stored_meta
 

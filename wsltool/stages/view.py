@@ -295,10 +295,20 @@ def _facts(store: Store, judged: Judged) -> list[tuple[str, str]]:
     limit = store.meta.get("limit")
     if limit:
         facts.append(("rows", f"{limit['num_rows']} of {limit['of']} ({limit['how']})"))
-    threshold = store.meta.get("params", {}).get("threshold")
-    if threshold is not None:
-        facts.append(("threshold", str(threshold)))
-    return facts
+    return facts + _threshold_facts(store)
+
+
+def _threshold_facts(store: Store) -> list[tuple[str, str]]:
+    """Return at which threshold boxes were drawn, and on what it was chosen."""
+    told = store.attributes.get("thresholds")
+    if not told:
+        return []
+    if told["source"] == "rule":
+        values = ", ".join(str(level) for level in told["value"])
+        return [("thresholds", f"{values} of {told['of']}, no outline")]
+    value = "one a class" if isinstance(told["value"], list) else f"{told['value']:g}"
+    on = f", chosen on {told['chosen_on']['path']}" if told["chosen_on"] else ""
+    return [("threshold", value + on)]
 
 
 def _class_rows(true: Store, judged: Judged) -> list[ClassRow]:
