@@ -354,7 +354,7 @@ def test_an_interrupted_stage_in_a_pipe_says_so_and_fails_the_next(folder: Path)
 
 
 @pytest.mark.parametrize(
-    "command", ["inspect in.h5", "verify in.h5", "score b.h5 --protocol gt-known"]
+    "command", ["inspect in.h5", "verify in.h5", "score b.h5 --protocol gt-known -q"]
 )
 def test_results_are_json_or_text_on_stdout(folder: Path, command: str) -> None:
     wsltool.baseline(folder / "in.h5", output=folder / "b.h5")
