@@ -74,3 +74,37 @@ def test_a_threshold_keeps_its_digits() -> None:
 def test_a_curve_is_told_by_its_length() -> None:
     told = {"value": [0.1, 0.2], "curve": {"threshold": [0.01 * n for n in range(96)]}}
     assert _short(told) == {"value": [0.1, 0.2], "curve": {"threshold": "96 values"}}
+
+
+def test_where_a_threshold_was_chosen() -> None:
+    given = {"source": "given", "chosen_on": None, "value": 0.2}
+    assert _printed(thresholds=given)[2] == "threshold 0.2 as given"
+    rule = {"source": "rule", "chosen_on": None, "value": [20, 100, 110], "of": 255}
+    assert _printed(thresholds=rule)[2] == "threshold 20, 100, 110 of the rule"
+    where = {"path": "[a]/val.cam.zarr", "num_images": 267}
+    fitted = {"source": "fitted", "objective": "gt-known", "chosen_on": where, "value": 0.31}
+    words = "threshold 0.31 chosen by gt-known on [a]/val.cam.zarr, 267 images"
+    assert _printed(thresholds=fitted | {"overlap": 0})[2] == words
+    several = fitted | {"overlap": 3, "value": [0.1, 0.2]}
+    line = words.replace("0.31", "one a class") + ", 3 of them scored here"
+    assert _printed(thresholds=several)[2] == line
+
+
+def test_what_stands_beside_the_value() -> None:
+    more = {
+        "interval": {"low": 70.04, "high": 90.0},
+        "runs": {"values": [81.25, 80.0, None], "mean": 80.6, "sd": 0.88},
+        "compared": {
+            "value": 75.0,
+            "difference": 6.25,
+            "low": 1.0,
+            "high": 11.5,
+            "inputs": {"maps": {"path": "b/[x].zarr"}},
+        },
+        "mistakes": {"right": 3, "background": 1, "too large": 0},
+    }
+    lines = _printed(**more)
+    assert lines[0].startswith("point 81.2 % [70.0, 90.0] higher is better")
+    assert lines[1] == "3 runs 80.6 % mean of 81.2, 80.0, –; standard deviation 0.88"
+    assert lines[2] == "compared with 75.0 % difference +6.25 [1.00, 11.50], b/[x].zarr"
+    assert lines[8:10] == ["mistake: right 3", "mistake: background 1"]

@@ -109,6 +109,8 @@ def _score_parts(result: dict[str, Any]) -> list[Any]:
     head.add_row(result["protocol"], value, Text(about))
     for name, value, said in [*_other_rows(result), *_baseline_rows(result)]:
         head.add_row(name, f"{value} {unit}", Text(said))
+    if result.get("thresholds"):
+        head.add_row("threshold", *map(Text, _threshold_words(result["thresholds"])))
     images = result["images"]
     head.add_row("images", str(images["scored"]), _image_words(images))
     for name, value in [*result["extra"].items(), *_mistake_rows(result)]:
@@ -155,6 +157,20 @@ def _other_rows(result: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         said = f"difference {_number(compared['difference'], 2, sign='+')}"
         said += _interval(compared, 2) + f", {next(iter(compared['inputs'].values()))['path']}"
         yield "compared with", _number(compared["value"]), said
+
+
+def _threshold_words(found: dict[str, Any]) -> tuple[str, str]:
+    """Return the threshold that the boxes were cut at, and where it comes from."""
+    value, where = found["value"], found.get("chosen_on")
+    said = "one a class" if isinstance(value, list) else f"{value:g}"
+    if found["source"] == "rule":
+        said = ", ".join(map(str, value))
+    if not where:
+        return said, {"given": "as given", "rule": "of the rule"}[found["source"]]
+    words = f"chosen by {found['objective']} on {where['path']}, {where['num_images']} images"
+    if found.get("overlap"):
+        words += f", {found['overlap']} of them scored here"
+    return said, words
 
 
 def _mistake_rows(result: dict[str, Any]) -> Iterator[tuple[str, int]]:

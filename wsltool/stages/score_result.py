@@ -40,7 +40,7 @@ def entry(
     names, ids = source.truth.class_names(), source.truth.whole("class_id").tolist()
     for row in found["per_class"]:
         row["class_name"], row["class_id"] = names[row["class_index"]], ids[row["class_index"]]
-    thresholds = task.given.attributes.get("thresholds")
+    thresholds = source.store.attributes.get("thresholds")
     lines = [*_join_warnings(source.join, task.given, source.truth), *result.warnings]
     lines += [*_threshold_warnings(thresholds), *_other_warnings(task.others)]
     found |= {
