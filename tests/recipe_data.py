@@ -77,8 +77,15 @@ def _write_coco(coco: Path, split: str, first: int) -> None:
         ],
         "categories": [{"id": one, "name": word} for one, word in _COCO_CATEGORIES.items()],
         "annotations": [
-            {"image_id": image, "category_id": category, "bbox": bbox, "iscrowd": crowd}
-            for image, category, bbox, crowd in boxes
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": category,
+                "bbox": bbox,
+                "iscrowd": crowd,
+                "area": bbox[2] * bbox[3],
+            }
+            for number, (image, category, bbox, crowd) in enumerate(boxes, 1)
         ],
     }
     (coco / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
