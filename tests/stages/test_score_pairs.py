@@ -162,6 +162,17 @@ class TestSaliency:
             found["warnings"][-1] == "1 of 2 images are not in p.zarr; they count as missed there"
         )
 
+    def test_no_image_has_a_mask(self, images):
+        source = with_masks(images, {"z": []})
+        maps = self.maps(source, self.VALUES)
+        line = (
+            "masked.zarr: none of the 5 images that m.zarr holds has a true mask, so nothing can "
+            "be scored. Ingest an image set that has masks (ingest voc --split Segmentation/val) "
+            "or pass --truth."
+        )
+        with pytest.raises(ProtocolError, match=f"^{re.escape(line)}$"):
+            score(maps, protocol="saliency-ap")
+
     def test_present_classes_may_lack(self, masked):
         with pytest.raises(ProtocolError, match=r"^m\.zarr: holds the classes top1, saliency-ap n"):
             score(self.maps(masked, self.VALUES, classes="top1"), protocol="saliency-ap")

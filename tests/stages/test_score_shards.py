@@ -111,6 +111,22 @@ def test_other_options_take_the_place_of_an_older_result(stores, tmp_path):
     assert json.loads(output.read_text())["results"][0]["protocol"] == "gt-known"
 
 
+def test_a_shard_started_twice_finds_the_result_of_the_other(stores, tmp_path, monkeypatch):
+    """The slower one commits when the faster has made the result and taken the parts away."""
+    output, commit = tmp_path / "r.json", WorkInProgress.commit
+    options = {"protocol": "voc-ap", "output": output}
+
+    def late(self, index, rows):
+        monkeypatch.setattr(WorkInProgress, "commit", commit)
+        for shard in ("0/2", "1/2"):
+            found.append(score(stores[1], shard=shard, **options))
+        return commit(self, index, rows)
+
+    found = []
+    monkeypatch.setattr(WorkInProgress, "commit", late)
+    assert score(stores[1], shard="0/2", **options)["results"] == found[1]["results"]
+
+
 def test_a_share_says_what_is_missing(stores, tmp_path):
     ears = Ears()
     score(stores[1], output=tmp_path / "r.json", shard="1/4", protocol="voc-ap", report=ears)

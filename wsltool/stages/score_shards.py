@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wsltool.errors import StoreError
+from wsltool.errors import StoreError, StoreExistsError
 from wsltool.metrics.tally import Gathering, Tally
 from wsltool.stages.options import Settings
 from wsltool.stages.plan import Job, claim, rows_per_block
@@ -60,30 +60,35 @@ def count_share(
         return None, None
     edges = block_edges(job.num_rows)
     mine = [n for n in work.missing(int(held["num_blocks"])) if settings.shard.has(n)]
-    with settings.report.progress("score", len(mine), "blocks") as advance:
-        counted = count([edges[index] for index in mine])
-        for index, tallies in zip(mine, counted, strict=True):
-            work.commit(index, _arrays(tallies))
-            advance(1)
-    missing = work.missing(len(edges))
+    try:
+        with settings.report.progress("score", len(mine), "blocks") as advance:
+            counted = count([edges[index] for index in mine])
+            for index, tallies in zip(mine, counted, strict=True):
+                work.commit(index, _arrays(tallies))
+                advance(1)
+        missing = work.missing(len(edges))
+        totals = None if missing else _gathered(work, len(edges))
+    except (FileNotFoundError, StoreExistsError):  # the parts are gone
+        if not job.is_finished():
+            raise
+        return None, None
+    if missing and job.is_finished():  # another shard wrote the result and took them away
+        return None, None
     if missing:
-        if job.is_finished():  # another shard wrote the result and took the parts away
-            return None, None
         settings.report.note(
             f"{job.output}: this share is done, {len(missing)} of {len(edges)} blocks of other "
             "shards are missing."
         )
-        return None, work
+    return totals, work
+
+
+def _gathered(work: WorkInProgress, num_blocks: int) -> dict[str, Tally]:
+    """Return the joined tallies of all parts."""
     gathered: dict[str, Gathering] = {}
-    try:
-        for index in range(len(edges)):
-            for name, tally in _tallies(work.part(index)).items():
-                gathered.setdefault(name, Gathering()).add(tally)
-    except FileNotFoundError:  # another shard wrote the result and took the parts away
-        if job.output.exists():
-            return None, None
-        raise
-    return {name: gathering.joined() for name, gathering in gathered.items()}, work
+    for index in range(num_blocks):
+        for name, tally in _tallies(work.part(index)).items():
+            gathered.setdefault(name, Gathering()).add(tally)
+    return {name: gathering.joined() for name, gathering in gathered.items()}
 
 
 def _arrays(tallies: dict[str, Tally]) -> dict[str, Any]:

@@ -82,6 +82,12 @@ def join_images(
     skipped_N = (_skipped(store, row_N) | _skipped(given, given_N)) & kept_N
     if without_skipped:
         kept_N = kept_N & ~skipped_N
+    if unmasked_N.any() and not (scope_N & here_N).any():
+        raise ProtocolError(
+            f"{truth.path.name}: none of the {int((here_N & unmasked_N).sum())} images that "
+            f"{given.path.name} holds has a true mask, so nothing can be scored. Ingest an image "
+            "set that has masks (ingest voc --split Segmentation/val) or pass --truth."
+        )
     if not (kept_N & here_N).any():
         raise ProtocolError(
             f"{given.path.name} and {truth.path.name}: no image is left to score, "
