@@ -120,7 +120,8 @@ def expanded(script: str, folder: Path) -> list[list[str]]:
     """Return the words of every ``wsltool`` command as the shell makes them; none is run."""
     calls = folder / "calls"
     programs = {
-        "wsltool": f'printf "%s\\n" "$@" >> "{calls}"; echo >> "{calls}"',
+        # In one write: the stages of a pipe run side by side.
+        "wsltool": f'printf "%s\\n" "$@" "" >> "{calls}"',
         **dict.fromkeys(("python", "grep"), ":"),
     }
     for name, text in programs.items():
