@@ -21,7 +21,7 @@ from wsltool.stages.baseline import baseline
 from wsltool.stages.boxes import boxes
 from wsltool.stages.score import score
 
-from .making import Ears, write_boxes, write_images, write_maps
+from .making import Ears, arrays, write_boxes, write_images, write_maps, write_store
 from .scoring import (
     CLASSES,
     LABELS,
@@ -305,3 +305,15 @@ def test_more_images_than_a_block(tmp_path):
     }
     path = write_boxes(tmp_path / "b.zarr", images, slots, classes="all")
     assert result(path, "gt-known", iou=0.6)["value"] == pytest.approx(100 / 3)
+
+
+def test_a_truth_without_images_is_not_passed_over(found, images, tmp_path):
+    """It is the truth that was given, though it holds nothing."""
+    held = arrays(images)
+    empty = {name: held[name][:0] for name in held if name not in ("class_name", "class_id")}
+    kept = {name: held[name].tolist() for name in ("class_name", "class_id")}
+    truth = write_store(
+        tmp_path / "none.zarr", "images", empty | kept | {"box_start": []}, root="."
+    )
+    with pytest.raises(ProtocolError, match=r"^b\.zarr and none\.zarr: no image is left to score"):
+        score(found, protocol="gt-known", truth=truth)

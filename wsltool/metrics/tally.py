@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from wsltool.errors import ProtocolError
 
-__all__ = ["Gathering", "Tally"]
+__all__ = ["Gathering", "Tally", "joined_by_name"]
 
 _T = TypeVar("_T")
 
@@ -204,6 +204,14 @@ class Gathering:
             raise ProtocolError(f"row {row} was counted twice; expected every image once.")
         sums = {name: self._sums[name] for name in sorted(self._sums)}
         return Tally(self._num_classes, tables, sums)
+
+
+def joined_by_name(named: Iterable[tuple[str, Tally]]) -> dict[str, Tally]:
+    """Return the joined tally of each name; names in the order of their first tally."""
+    found: dict[str, Gathering] = {}
+    for name, tally in named:
+        found.setdefault(name, Gathering()).add(tally)
+    return {name: gathering.joined() for name, gathering in found.items()}
 
 
 def _joined_table(parts: list[Mapping[str, Column]]) -> dict[str, Column]:

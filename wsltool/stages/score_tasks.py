@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsltool.errors import ProtocolError
 from wsltool.metrics.protocols import ScoreProtocol
-from wsltool.metrics.tally import Gathering, Tally
+from wsltool.metrics.tally import Tally, joined_by_name
 from wsltool.stages.options import PathLike
 from wsltool.stages.score_baselines import transforms
 from wsltool.stages.scored import join_images, rows_in, usable_slots
@@ -102,8 +102,9 @@ def open_tasks(wish: ScoreWish, stack: ExitStack) -> list[Task]:
         The truth, or the maps behind boxes, are not where they were.
     """
     store = stack.enter_context(open_store(Path(wish.input)))
-    truth = open_store(Path(wish.truth)) if wish.truth else None
-    true = stack.enter_context(truth or find_ancestor(store, "images", "--truth"))
+    given = wish.truth
+    true = open_store(Path(given)) if given else find_ancestor(store, "images", "--truth")
+    stack.enter_context(true)
     return [
         make_task(
             protocol,
@@ -199,7 +200,7 @@ def _check_truth(true: Store, protocol: ScoreProtocol) -> None:
 def _reads(store: Store, protocol: ScoreProtocol) -> Store:
     """Return the store that the protocol reads: the input, or the maps behind boxes."""
     if store.kind in protocol.reads:
-        return open_store(store.path)
+        return store
     if store.kind == "boxes" and "maps" in protocol.reads:
         return find_ancestor(store, "maps", f"INPUT (the maps), which {protocol.name} reads")
     hints = {"boxes": "Run first: wsltool boxes MAPS", "masks": "Run first: wsltool ingest masks …"}
@@ -224,10 +225,7 @@ def count_task(task: Task, start: int, stop: int) -> dict[str, Tally]:
 
     ``method``, each trivial baseline (see `score_baselines`), and each of `Task.others`.
     """
-    found: dict[str, Gathering] = {}
-    for name, tally in _tallies(task, start, stop):
-        found.setdefault(name, Gathering()).add(tally)
-    return {name: gathering.joined() for name, gathering in found.items()}
+    return joined_by_name(_tallies(task, start, stop))
 
 
 def _tallies(task: Task, start: int, stop: int) -> Iterator[tuple[str, Tally]]:
