@@ -19,7 +19,6 @@ outside the range: they take one detection each, with the ordinary IoU.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -127,7 +126,7 @@ def result(protocol: ScoreProtocol, tally: Tally) -> Result:
     counted_B = tally.column("true", "counts")[:, 0]
     excluded_N = tally.column("image", "excluded")
     num_missing = tally.num("image", ~tally.column("image", "predicted") & ~excluded_N)
-    found = mean_result(
+    return mean_result(
         protocol,
         ap_K,
         {
@@ -146,8 +145,8 @@ def result(protocol: ScoreProtocol, tally: Tally) -> Result:
         mistakes=count_mistakes(
             tally, "detection", DETECTION_MISTAKES, _of_chosen(protocol, tally)
         ),
+        curve=_curve(precision_TRKA[:, :, chosen, 0]),
     )
-    return replace(found, curve=_curve(precision_TRKA[:, :, chosen, 0]))
 
 
 def _areas(truth: Truth) -> FloatArray:

@@ -30,9 +30,8 @@ from wsltool.stages.fit_threshold import (
 from wsltool.stages.map_rows import map_rows
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_choice, check_range
 from wsltool.stages.plan import Job, output_for
-from wsltool.stages.run import Block, Rows, Tick, limited, open_input, row_job, run
+from wsltool.stages.run import Block, Rows, Tick, leave_out, limited, open_input, row_job, run
 from wsltool.stores.lineage import fingerprint_store
-from wsltool.stores.schema import string_array
 from wsltool.stores.store import Store
 
 __all__ = ["boxes"]
@@ -332,7 +331,6 @@ def _box_block(maps: Store, block: Block, settings: Settings, rule: BoxRule) -> 
     """Return the rows of a block; an image with a bad map is left out, or stops the stage."""
     rows = maps.carried(block.start, block.stop)
     score_NS = maps.rows("map_score", block.start, block.stop).astype(np.float32)
-    notes = rows["image_note"].tolist()
     drawn: list[Drawn | None] = [None] * block.num_rows
     for n, maps_of_image in enumerate(map_rows(maps, block.start, block.stop)):
         if maps_of_image is None:
@@ -340,10 +338,7 @@ def _box_block(maps: Store, block: Block, settings: Settings, rule: BoxRule) -> 
         try:
             drawn[n] = rule(maps_of_image, score_NS[n])
         except BadImageError as error:
-            place = f'{maps.path.name} row {block.start + n} "{rows["image_id"][n]}"'
-            notes[n] = settings.bad_row(place, error)
-            rows["image_status"][n] = 1
-    rows["image_note"] = string_array(notes)
+            leave_out(maps, settings, rows, block.start + n, n, error)
     return rows | _stacked(drawn, score_NS.shape[1])
 
 

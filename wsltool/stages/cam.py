@@ -28,8 +28,7 @@ from wsltool.stages.options import (
 )
 from wsltool.stages.pictures import Pictures
 from wsltool.stages.plan import Job
-from wsltool.stages.run import Block, Rows, Tick, open_input, rebased, row_job, run
-from wsltool.stores.schema import string_array
+from wsltool.stages.run import Block, Rows, Tick, leave_out, open_input, rebased, row_job, run
 from wsltool.stores.store import Store
 
 if TYPE_CHECKING:
@@ -307,17 +306,13 @@ class _MapMaker:
             batches.append(next(found))
             tick(len(batches[-1].rows))
         rows |= _empty_rows(block.num_rows, batches, len(self.columns), self.least_slots)
-        notes = rows["image_note"].tolist()
         for batch in batches:
             place_N = np.array(batch.rows) - block.start
             for n, error in zip(place_N, batch.error, strict=True):
                 if error is not None:
-                    name = rows["image_id"][n]
-                    place = f'{self.source.path.name} row {block.start + n} "{name}"'
-                    notes[n] = self.settings.bad_row(place, BadImageError(error))
-                    rows["image_status"][n] = 1
+                    bad = BadImageError(error)
+                    leave_out(self.source, self.settings, rows, block.start + n, n, bad)
             self._fill(rows, batch, place_N)
-        rows["image_note"] = string_array(notes)
         if self.params["map_dtype"] == "float16":
             rows["map"] = _as_float16(rows["map"])
         return rows

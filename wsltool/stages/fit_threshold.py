@@ -37,7 +37,6 @@ FitObjective = Literal["gt-known", "mean-iou"]
 
 _LEAST_PAIRS = 10
 _LEAST_IOU = 0.5
-_ID_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -186,10 +185,9 @@ class ThresholdFit:
         ``value`` is the threshold, or a list of those of all classes.
         """
         work = WorkInProgress(self.output)
-        plan = work.plan()
-        if plan is None:
+        if work.plan() is None:
             return self._chosen()
-        kept = work.folder / f"part-{plan['id'][:_ID_DIGITS]}-thresholds.json"
+        kept = work.beside_parts("thresholds.json")
         if not kept.exists():
             place_file(kept, json.dumps(self._chosen()).encode())
         found: dict[str, Any] = json.loads(kept.read_bytes())

@@ -25,12 +25,11 @@ from wsltool.stages.report import Reporter
 from wsltool.stages.result_files import (
     class_list,
     image_names,
-    leave_out,
     num_rows,
     open_images,
     result_job,
 )
-from wsltool.stages.run import Block, Rows, Tick, run
+from wsltool.stages.run import Block, Rows, Tick, leave_out, run
 from wsltool.stores.lineage import fingerprint_file
 from wsltool.stores.store import Store
 

@@ -27,13 +27,12 @@ from wsltool.stages.result_files import (
     class_list,
     files_of_images,
     image_names,
-    leave_out,
     listing_record,
     num_rows,
     open_images,
     result_job,
 )
-from wsltool.stages.run import Block, Rows, Tick, run
+from wsltool.stages.run import Block, Rows, Tick, leave_out, run
 from wsltool.stores.lineage import fingerprint_file
 from wsltool.stores.store import Store
 

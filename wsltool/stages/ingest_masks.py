@@ -16,13 +16,12 @@ from wsltool.stages.result_files import (
     FilesOfImages,
     files_of_images,
     image_names,
-    leave_out,
     listing_record,
     num_rows,
     open_images,
     result_job,
 )
-from wsltool.stages.run import Block, Rows, Tick, run
+from wsltool.stages.run import Block, Rows, Tick, leave_out, run
 from wsltool.stages.true_masks import indexed_picture
 from wsltool.stores.store import Store
 

@@ -30,9 +30,8 @@ from wsltool.stages.merge_inputs import (
 )
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_choice
 from wsltool.stages.plan import Job, output_for
-from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
+from wsltool.stages.run import Block, Rows, Tick, leave_out, open_input, row_job, run
 from wsltool.stores.lineage import fingerprint_store
-from wsltool.stores.schema import string_array
 from wsltool.stores.store import Store
 
 __all__ = ["merge"]
@@ -150,7 +149,6 @@ class _Merger:
         """Return the rows of a block; an image that cannot be merged is left out."""
         at, to = block.start, block.stop
         rows = self._carried(at, to)
-        notes = rows["image_note"].tolist()
         score_NMK = np.array([_scores(store, at, to) for store in self.stores]).swapaxes(0, 1)
         extent_N4 = self.stores[0].rows("map_extent", at, to)
         found: list[_Merged] = []
@@ -161,12 +159,8 @@ class _Merger:
                 try:
                     merged = self._image(maps_M, score_NMK[n], extent_N4[n])
                 except BadImageError as error:
-                    name = rows["image_id"][n]
-                    place = f'{self.stores[0].path.name} row {at + n} "{name}"'
-                    notes[n] = self.settings.bad_row(place, error)
-                    rows["image_status"][n] = 1
+                    leave_out(self.stores[0], self.settings, rows, at + n, n, error)
             found.append(merged)
-        rows["image_note"] = string_array(notes)
         return rows | self._stacked(found)
 
     def _carried(self, at: int, to: int) -> Rows:

@@ -15,8 +15,7 @@ from wsltool.errors import BadImageError, DatasetError, UsageError
 from wsltool.stages.options import PathLike, Settings
 from wsltool.stages.plan import Job
 from wsltool.stages.report import Reporter
-from wsltool.stages.run import Rows, limited, open_input, row_job
-from wsltool.stores.schema import string_array
+from wsltool.stages.run import limited, open_input, row_job
 from wsltool.stores.store import Store
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "class_list",
     "files_of_images",
     "image_names",
-    "leave_out",
     "listing_record",
     "num_rows",
     "open_images",
@@ -173,13 +171,3 @@ def result_job(
 def num_rows(images: Store, settings: Settings) -> int:
     """Return how many images are read."""
     return limited(images, settings.limit)[0]
-
-
-def leave_out(
-    images: Store, settings: Settings, rows: Rows, row: int, n: int, error: BadImageError
-) -> None:
-    """Mark row `n` of a block, image `row` of the store, as left out, or stop the stage."""
-    place = f'{images.path.name} row {row} "{rows["image_id"][n]}"'
-    notes = rows["image_note"].tolist()
-    notes[n] = settings.bad_row(place, error)
-    rows["image_note"], rows["image_status"][n] = string_array(notes), 1

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from wsltool.errors import StoreError
+from wsltool.errors import BadImageError, StoreError
 from wsltool.stages.options import PathLike, Settings
 from wsltool.stages.pack import pack, publish
 from wsltool.stages.plan import Job, claim, output_for
 from wsltool.stages.report import Reporter
 from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.open import open_store
+from wsltool.stores.schema import string_array
 from wsltool.stores.store import Store
 from wsltool.stores.wip import WorkInProgress
 
@@ -30,6 +31,7 @@ __all__ = [
     "Compute",
     "Rows",
     "Tick",
+    "leave_out",
     "limited",
     "open_input",
     "rebased",
@@ -127,6 +129,16 @@ def inherited(source: Store, folder: Path) -> dict[str, Any]:
 def rebased(path: str, old: Path, new: Path) -> str:
     """Return a path that was relative to the folder `old` relative to the folder `new`."""
     return Path(os.path.relpath((old / path).resolve(), new.resolve())).as_posix()
+
+
+def leave_out(
+    source: Store, settings: Settings, rows: Rows, row: int, n: int, error: BadImageError
+) -> None:
+    """Mark row `n` of a block, image `row` of `source`, as left out, or stop the stage."""
+    place = f'{source.path.name} row {row} "{rows["image_id"][n]}"'
+    notes = rows["image_note"].tolist()
+    notes[n] = settings.bad_row(place, error)
+    rows["image_note"], rows["image_status"][n] = string_array(notes), 1
 
 
 def warn_of_strangers(source: Store, report: Reporter) -> None:

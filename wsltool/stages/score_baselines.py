@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -34,11 +34,16 @@ Transform = Callable[[Any, Truth], "Predicted"]
 _CENTRE, _FLAT, _GAUSSIAN = "image centre", "every pixel alike", "centred Gaussian"
 
 
-def baselines(protocol: ScoreProtocol, totals: dict[str, Tally]) -> Iterator[dict[str, Any]]:
-    """Yield the trivial baselines, the centred box with the fraction that suits it best."""
+def baselines(
+    protocol: ScoreProtocol, totals: Mapping[str, Tally], method: float | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the trivial baselines, the centred box with the fraction that suits it best.
+
+    `method` is the value that they stand beside, None where there is none.
+    """
     for name in (_FLAT, _CENTRE, _GAUSSIAN):
         if name in totals:
-            method, value = (_value(protocol, totals[one]) for one in ("method", name))
+            value = _value(protocol, totals[name])
             difference = None if method is None or value is None else method - value
             yield {"name": name, "value": value, "difference": difference}
     if "whole" not in totals:

@@ -45,7 +45,7 @@ def entry(
     lines += [*_threshold_warnings(thresholds), *_other_warnings(task.others)]
     found |= {
         "warnings": lines,
-        "baselines": list(baselines(protocol, dict(totals))),
+        "baselines": list(baselines(protocol, totals, found["value"])),
         "images": _image_counts(source.join, task.given, protocol),
         "classes": source.store.attributes.get("classes", ""),
         "inputs": _inputs(task.given, source),
@@ -60,7 +60,7 @@ def entry(
             found["compared"] = _compared(protocol, totals, other, num_samples or 1000, seed)
     runs = [other for other in task.others if other.name != COMPARED]
     if runs:
-        found["runs"] = _runs(protocol, totals, runs)
+        found["runs"] = _runs(protocol, totals, result.value, runs)
     return found
 
 
@@ -101,11 +101,10 @@ def _compared(
 
 
 def _runs(
-    protocol: ScoreProtocol, totals: Mapping[str, Tally], runs: list[Other]
+    protocol: ScoreProtocol, totals: Mapping[str, Tally], value: float, runs: list[Other]
 ) -> dict[str, Any]:
     """Return the values of this and further runs, with mean and spread."""
-    names = [METHOD, *(one.name for one in runs)]
-    values = [protocol.result(totals[name]).value for name in names]
+    values = [value, *(protocol.result(totals[one.name]).value for one in runs)]
     found = over_runs(values)
     return {
         "values": [_number(value) for value in values],

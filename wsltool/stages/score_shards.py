@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from wsltool.errors import StoreError, StoreExistsError
-from wsltool.metrics.tally import Gathering, Tally
+from wsltool.metrics.tally import Tally, joined_by_name
 from wsltool.stages.options import Settings
 from wsltool.stages.plan import Job, claim, rows_per_block
 from wsltool.stages.score_workers import CountBlocks
@@ -31,14 +32,15 @@ def block_edges(num_rows: int) -> list[tuple[int, int]]:
 
 def count_alone(count: CountBlocks, num_rows: int, settings: Settings) -> dict[str, Tally]:
     """Return the joined tallies of all images, counted by this process."""
-    totals: dict[str, Gathering] = {}
+    edges = block_edges(num_rows)
     with settings.report.progress("score", num_rows, "images") as advance:
-        edges = block_edges(num_rows)
-        for (start, stop), tallies in zip(edges, count(edges), strict=True):
-            for name, tally in tallies.items():
-                totals.setdefault(name, Gathering()).add(tally)
-            advance(stop - start)
-    return {name: gathering.joined() for name, gathering in totals.items()}
+
+        def tallies() -> Iterator[tuple[str, Tally]]:
+            for (start, stop), counted in zip(edges, count(edges), strict=True):
+                yield from counted.items()
+                advance(stop - start)
+
+        return joined_by_name(tallies())
 
 
 def count_share(
@@ -84,11 +86,8 @@ def count_share(
 
 def _gathered(work: WorkInProgress, num_blocks: int) -> dict[str, Tally]:
     """Return the joined tallies of all parts."""
-    gathered: dict[str, Gathering] = {}
-    for index in range(num_blocks):
-        for name, tally in _tallies(work.part(index)).items():
-            gathered.setdefault(name, Gathering()).add(tally)
-    return {name: gathering.joined() for name, gathering in gathered.items()}
+    parts = (_tallies(work.part(index)) for index in range(num_blocks))
+    return joined_by_name(named for part in parts for named in part.items())
 
 
 def _arrays(tallies: dict[str, Tally]) -> dict[str, Any]:

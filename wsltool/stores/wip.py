@@ -270,6 +270,10 @@ class WorkInProgress:
         """Return the numbers of the blocks that are not committed, rising."""
         return sorted(set(range(num_blocks)) - self.committed())
 
+    def beside_parts(self, name: str) -> Path:
+        """Return where something of this plan alone stands, among its parts."""
+        return self.folder / f"part-{self._id[:_ID_DIGITS]}-{name}"
+
     def scratch(self, suffix: str) -> Path:
         """Return a new random name inside the folder, where nobody else writes."""
         return self.folder / f"{_TEMPORARY}pack-{secrets.token_hex(8)}{suffix}"
@@ -318,7 +322,7 @@ class WorkInProgress:
         return re.compile(rf"part-{re.escape(self._id[:_ID_DIGITS])}-(\d+)\.npz")
 
     def _part(self, block: int) -> Path:
-        return self.folder / f"part-{self._id[:_ID_DIGITS]}-{block:08d}.npz"
+        return self.beside_parts(f"{block:08d}.npz")
 
 
 def _remove(path: Path) -> None:
