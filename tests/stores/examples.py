@@ -13,8 +13,9 @@ from wsltool.stores.write import StoreWriter
 Array = np.ndarray[Any, Any]
 
 TEXTS = ["", "plain", "Übergröße", "日本語 🚂", "line\nbreak\ttab", "long " * 3000, " edge "]
-_SMALL = ("image_status", "suppressed", "map_class", "box_class", "label")
+_SMALL = ("image_status", "suppressed", "map_class", "box_class", "label", "pattern_class")
 SIZES = {"wh": 2, "xyxy": 4, "rowcol": 2, "class": 3, "slot": 2, "row": 4, "col": 5}
+SIZES |= {"channel": 6, "m": 4}
 
 
 def example_arrays(kind: str, num_images: int, per_image: int = 2) -> dict[str, Array]:
@@ -23,6 +24,10 @@ def example_arrays(kind: str, num_images: int, per_image: int = 2) -> dict[str, 
     sizes = SIZES | {"image": num_images, "image_edge": num_images + 1}
     counts = {axis: rng.integers(0, 2 * per_image + 1, num_images) for axis in RAGGED[kind]}
     sizes |= {axis: int(count.sum()) for axis, count in counts.items()}
+    if kind == "clusters":
+        sizes["class"] = num_images
+    sizes["cluster"] = per_image * num_images
+    sizes["pattern"] = sizes.get("cell", 0) // 2
     offsets = {start: axis for axis, start in RAGGED[kind].items()}
     found = {}
     for name, spec in KINDS[kind].items():
@@ -44,10 +49,14 @@ def _values(name: str, shape: tuple[int, ...], dtype: str, rng: np.random.Genera
         return np.concatenate([low, low + rng.uniform(1, 50, (shape[0], 2))], axis=1)
     if name == "map_score":
         return -np.sort(-rng.normal(size=shape).astype(dtype), axis=1)
+    if name == "pattern_cell":
+        return np.arange(shape[0], dtype=dtype) * 2
+    if name == "cluster_class":
+        return np.repeat(np.arange(shape[0] // 2, dtype=dtype), 2)
     top = 2 if name in _SMALL else 100
     if dtype.startswith("float"):
         return rng.normal(size=shape).astype(dtype)
-    return rng.integers(0, top, shape).astype(dtype)
+    return rng.integers(name == "cluster_size", top, shape).astype(dtype)
 
 
 def write_store(

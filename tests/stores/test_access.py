@@ -11,7 +11,7 @@ import pytest
 
 import wsltool
 from wsltool.errors import UsageError
-from wsltool.stores.schema import KINDS
+from wsltool.stores.schema import KINDS, row_axis
 
 from .examples import example_arrays, same, write_store
 
@@ -42,7 +42,7 @@ def test_xarray_does_not_open_hdf5(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".zarr", ".h5"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if row_axis(kind) == "image"])
 def test_rows_of_a_data_set_are_the_rows_of_the_store(
     tmp_path: Path, kind: str, suffix: str
 ) -> None:
@@ -73,3 +73,21 @@ def test_a_data_loader_with_two_workers_reads_every_row(tmp_path: Path, suffix: 
     rows = [row for batch in loader for row in batch]
     assert [str(row["image_id"]) for row in rows] == arrays["image_id"].tolist()
     assert same(np.stack([row["map"] for row in rows]), arrays["map"])
+
+
+def test_a_class_of_clusters_is_a_row(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    arrays = example_arrays("clusters", 5)
+    data = wsltool.as_dataset(write_store(tmp_path / "a.zarr", "clusters", arrays))
+    assert len(data) == 5
+    assert data[4]["class_name"] == arrays["class_name"][4]
+    assert same(data[4]["eigenvalue"], arrays["eigenvalue"][4])
+
+
+def test_patterns_of_an_image_count_from_its_first_cell(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    arrays = example_arrays("features", 5)
+    data = wsltool.as_dataset(write_store(tmp_path / "a.zarr", "features", arrays))
+    found = [data[row]["pattern_cell"] + arrays["cell_start"][row] for row in range(5)]
+    assert np.concatenate(found).tolist() == arrays["pattern_cell"].tolist()
+    assert all((data[row]["pattern_cell"] < len(data[row]["cell"])).all() for row in range(5))

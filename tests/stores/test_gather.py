@@ -35,3 +35,28 @@ def test_gathered_rows_are_those_read_one_by_one(store: Store, rows: list[int]) 
     for name in ("image_id", "label"):
         expected = np.concatenate([store.rows(name, row, row + 1) for row in rows])
         assert np.array_equal(found[name], expected), name
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("patterns")
+    return open_store(write_store(folder / "a.zarr", "features", example_arrays("features", NUM)))
+
+
+@settings(deadline=None)
+@given(rows=st.lists(st.integers(0, NUM - 1), min_size=1, max_size=20))
+def test_patterns_of_rows_in_any_order_name_the_same_features(
+    features: Store, rows: list[int]
+) -> None:
+    cells = features.gather(np.array(rows), [], ["cell"])
+    found = features.patterns(np.array(rows))
+    start = features.whole("cell_start")
+    every_cell, every_class = (features.whole(f"pattern_{name}") for name in ("cell", "class"))
+    expected_feature, expected_class = [], []
+    for row in rows:
+        own = (every_cell >= start[row]) & (every_cell < start[row + 1])
+        expected_feature.append(features.whole("feature")[every_cell[own]])
+        expected_class.append(every_class[own])
+    taken = cells["feature"][found["pattern_cell"]]
+    assert np.array_equal(taken, np.concatenate(expected_feature))
+    assert np.array_equal(found["pattern_class"], np.concatenate(expected_class))

@@ -51,7 +51,7 @@ def write_store(found: dict[str, Any]) -> None:
     meta = found["meta"]
     about = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     about.add_row("store", Text(found["path"]))
-    about.add_row("kind", f"{meta['kind']}, {found['num_images']} images")
+    about.add_row("kind", f"{meta['kind']}, {_counted(found)}")
     about.add_row("made by", Text(f"wsltool {meta.get('stage', '?')} {meta.get('version', '')}"))
     for name, value in meta.get("params", {}).items():
         if value is None:
@@ -72,6 +72,13 @@ def write_store(found: dict[str, Any]) -> None:
         shape = " × ".join(map(str, array["shape"]))
         arrays.add_row(name, " ".join(array["dims"]), shape, array["dtype"])
     write_rich(about, "", arrays)
+
+
+def _counted(found: dict[str, Any]) -> str:
+    """Return how many rows a store has, in words."""
+    if found["meta"]["kind"] == "clusters":
+        return f"{found['num_images']} classes"
+    return f"{found['num_images']} images"
 
 
 def _short(value: Any) -> Any:

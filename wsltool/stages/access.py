@@ -11,7 +11,7 @@ from wsltool.errors import ExtraMissingError, UsageError
 from wsltool.stages.options import PathLike
 from wsltool.stages.pictures import Pictures
 from wsltool.stores.open import open_store
-from wsltool.stores.schema import KINDS, RAGGED
+from wsltool.stores.schema import KINDS, RAGGED, row_axis
 from wsltool.stores.store import Store
 
 if TYPE_CHECKING:
@@ -52,13 +52,15 @@ class StoreRows:
         store = self._opened()
         found = {}
         for name, spec in KINDS[store.kind].items():
-            if name in store and spec.dims[0] == "image":
+            if name in store and spec.dims[0] == row_axis(store.kind):
                 found[name] = store.rows(name, row, row + 1)[0]
         for axis, offsets in RAGGED[store.kind].items():
             if offsets in store:
                 ragged = store.ragged_rows(axis, row, row + 1)
                 del ragged[offsets]
                 found |= ragged
+        if "pattern_cell" in store:
+            found |= store.patterns(np.array([row]))
         if self._pictures is not None:
             found["picture"] = self._pictures(row)
         return found

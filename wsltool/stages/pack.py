@@ -61,13 +61,16 @@ def pack(job: Job, held: dict[str, Any], work: WorkInProgress) -> Path:
     total = dict.fromkeys(offsets, 0)
     skipped = 0
     for block in range(num_blocks):
+        before = dict(total)
         for name, values in work.part(block).items():
+            axis = KINDS[job.kind][name].into
             if name in offsets:
                 edge = total[name] + np.cumsum(values, dtype=np.int64)
                 total[name] = int(edge[-1]) if len(edge) else total[name]
                 writer.append(name, edge)
             else:
-                writer.append(name, values)
+                shift = before[RAGGED[job.kind][axis]] if axis else None
+                writer.append(name, values if shift is None else values + shift)
             if name == "image_status":
                 skipped += int((values == _SKIPPED_HERE).sum())
     attributes = job.attributes | job.late_attributes()

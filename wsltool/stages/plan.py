@@ -67,6 +67,8 @@ class Job:
         Fingerprints of the inputs by role (see `wsltool.stores.lineage`).
     num_rows, row_bytes : int
         Rows of the output, and about how many bytes one takes.
+    block_rows : int or None
+        Rows of a block, where `row_bytes` do not tell: of clusters a block is one class.
     revision : int
         Raised when a stage's results change.
     limit : dict or None
@@ -90,6 +92,7 @@ class Job:
     inputs: dict[str, Any]
     num_rows: int
     row_bytes: int = 1
+    block_rows: int | None = None
     revision: int = 1
     limit: dict[str, Any] | None = None
     fixed: dict[str, Array] = field(default_factory=dict)
@@ -100,7 +103,7 @@ class Job:
 
     def plan(self) -> dict[str, Any]:
         """Return the plan of this job with a new random ``id``, as plain JSON data."""
-        rows = rows_per_block(self.row_bytes)
+        rows = self.block_rows or rows_per_block(self.row_bytes)
         plan = {
             "format": 1,
             "stage": self.stage,

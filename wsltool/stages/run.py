@@ -8,7 +8,7 @@ of shards: ``docs/decisions/runner.md``).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from wsltool.stages.plan import Job, claim, output_for
 from wsltool.stages.report import Reporter
 from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.open import open_store
-from wsltool.stores.schema import string_array
+from wsltool.stores.schema import row_axis, string_array
 from wsltool.stores.store import Store
 from wsltool.stores.wip import WorkInProgress
 
@@ -78,6 +78,8 @@ _HINTS = {
     "images": "Run first: wsltool ingest …",
     "maps": "Run first: wsltool cam --model … IMAGES",
     "boxes": "Run first: wsltool boxes MAPS",
+    "features": "Run first: wsltool extract-features MAPS",
+    "clusters": "Run first: wsltool cluster FEATURES",
 }
 
 
@@ -117,11 +119,16 @@ def row_job(settings: Settings, stage: str, kind: str, source: Store, **more: An
     return Job(stage=stage, kind=kind, output=output, **found)
 
 
-def inherited(source: Store, folder: Path) -> dict[str, Any]:
-    """Return the records of the inputs behind `source`, with paths relative to `folder`."""
+def inherited(
+    source: Store, folder: Path, kinds: Sequence[str] = ("images", "maps")
+) -> dict[str, Any]:
+    """Return the records of the inputs behind `source`, with paths relative to `folder`.
+
+    `kinds` says which are kept: those whose role is their kind.
+    """
     found = {}
     for role, record in source.meta.get("inputs", {}).items():
-        if record.get("kind") in ("images", "maps") and role == record["kind"] != source.kind:
+        if record.get("kind") in kinds and role == record["kind"] != source.kind:
             found[role] = record | {"path": rebased(record["path"], source.path.parent, folder)}
     return found
 
@@ -197,7 +204,8 @@ def _compute_share(
     num_rows = sum(block.num_rows for block in blocks)
     if not blocks:
         return
-    with settings.report.progress(job.stage, num_rows, "images") as advance:
+    unit = "images" if row_axis(job.kind) == "image" else "classes"
+    with settings.report.progress(job.stage, num_rows, unit) as advance:
         told = 0
 
         def tick(num: int) -> None:
@@ -214,6 +222,8 @@ def _compute_share(
 def _skipped_in_share(held: dict[str, Any], work: WorkInProgress, settings: Settings) -> int:
     """Return how many rows this shard's blocks skipped, those of earlier runs included."""
     mine = [n for n in range(int(held["num_blocks"])) if settings.shard.has(n)]
+    if row_axis(str(held["kind"])) != "image":
+        return 0
     return sum(int((work.part_array(n, "image_status") == 1).sum()) for n in mine)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from wsltool.datasets.textfiles import read_lines
-from wsltool.errors import LineageError, UsageError
+from wsltool.errors import LineageError, StoreKindError, UsageError
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range, check_seed
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, rebased, row_job, run, warn_of_strangers
@@ -74,6 +74,11 @@ def select(
     check_seed(seed)
     settings = Settings.of(options)
     with open_store(Path(input)) as source:
+        if not source.has_images:
+            raise StoreKindError(
+                f'{source.path.name}: kind is "{source.kind}", whose rows are classes, but select '
+                "keeps images. Select among the images or maps that it was made from."
+            )
         kept = _named(source, ids, not_in)
         if class_ is not None or fraction is not None:
             kept = _by_class(source, kept, class_, fraction, seed)
@@ -211,4 +216,5 @@ def _gather(source: Store, rows: Array) -> Rows:
     specs = KINDS[source.kind].items()
     names = [name for name, spec in specs if spec.dims[0] == "image" and name in source]
     axes = [axis for axis, offsets in RAGGED[source.kind].items() if offsets in source]
-    return source.gather(rows, names, axes) | source.carried_rows(rows)
+    found = source.gather(rows, names, axes) | source.carried_rows(rows)
+    return found | (source.patterns(rows) if "pattern_cell" in source else {})

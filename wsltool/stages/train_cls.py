@@ -251,7 +251,7 @@ def _validated(wish: Wish, source: Store, stack: contextlib.ExitStack) -> Valida
 
     other = stack.enter_context(open_input(wish.validate, "images", "train-cls --validate"))
     same_classes(source, other)
-    return Validated(labelled(other, other.num_images, None), measure, wish.validate_every)
+    return Validated(labelled(other, len(other), None), measure, wish.validate_every)
 
 
 def _prepared(job: Job, wish: Wish, data: Labelled, feedback: Feedback | None) -> Start | None:

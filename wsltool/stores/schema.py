@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FORMAT", "KINDS", "RAGGED", "ArraySpec", "StringArray", "string_array"]
+__all__ = ["FORMAT", "KINDS", "RAGGED", "ArraySpec", "StringArray", "row_axis", "string_array"]
 
 FORMAT = 1
 
@@ -41,6 +41,9 @@ class ArraySpec:
         What pads the trailing axes where blocks differ in size (fewer slots, smaller grid).
     raw : bool
         Already compressed bytes: stored uncompressed, with crc32c.
+    into : str
+        The ragged axis whose rows the values name, in rising order; a part counts them from its
+        own first row. Empty where values are no rows.
     """
 
     dims: tuple[str, ...]
@@ -48,6 +51,7 @@ class ArraySpec:
     required: bool = True
     fill: float = 0
     raw: bool = False
+    into: str = ""
 
 
 # Every ragged axis, the array of offsets that cuts it into images, by kind.
@@ -56,7 +60,14 @@ RAGGED: dict[str, dict[str, str]] = {
     "maps": {},
     "boxes": {"box": "box_start"},
     "masks": {"n": "mask_start"},
+    "features": {"cell": "cell_start"},
+    "clusters": {},
 }
+
+
+def row_axis(kind: str) -> str:
+    """Return the axis that the rows of a kind stand on: ``image``, of clusters ``class``."""
+    return "class" if kind == "clusters" else "image"
 
 
 def _spec(dims: str, dtypes: str, *, required: bool = True, **more: Any) -> ArraySpec:
@@ -120,5 +131,24 @@ KINDS: dict[str, dict[str, ArraySpec]] = {
         **_IMAGE_ARRAYS,
         "mask_start": _spec("image_edge", "int64"),
         "mask_byte": _spec("n", "uint8", raw=True),
+    },
+    "features": {
+        **_IMAGE_ARRAYS,
+        "map_extent": _spec("image xyxy", "float32"),
+        "cell_start": _spec("image_edge", "int64"),
+        "cell": _spec("cell rowcol", "int16"),
+        "feature": _spec("cell channel", "float16 float32"),
+        "pattern_cell": _spec("pattern", "int64", required=False, into="cell"),
+        "pattern_class": _spec("pattern", "int32", required=False),
+    },
+    "clusters": {
+        "class_name": _spec("class", "string"),
+        "class_note": _spec("class", "string"),
+        "num_patterns": _spec("class", "int64"),
+        "num_zero": _spec("class", "int64"),
+        "eigenvalue": _spec("class m", "float64", fill=np.nan),
+        "centroid": _spec("cluster channel", "float32"),
+        "cluster_class": _spec("cluster", "int32"),
+        "cluster_size": _spec("cluster", "int64"),
     },
 }

@@ -13,7 +13,7 @@ import numpy as np
 
 from wsltool.errors import StoreCorruptError, StoreKindError
 from wsltool.stores.container import META_KEY, Reader, chunk_rows
-from wsltool.stores.schema import FORMAT, KINDS, RAGGED, string_array
+from wsltool.stores.schema import FORMAT, KINDS, RAGGED, row_axis, string_array
 
 __all__ = ["ArrayDigest", "Store"]
 
@@ -119,7 +119,7 @@ class Store:
         return name in self._names
 
     def __len__(self) -> int:
-        return self.num_images
+        return self.shape("image_id" if self.has_images else "class_name")[0]
 
     @property
     def kind(self) -> str:
@@ -138,9 +138,9 @@ class Store:
         return [name for name in KINDS[self.kind] if name in self._names]
 
     @property
-    def num_images(self) -> int:
-        """Number of rows (images)."""
-        return self.shape("image_id")[0]
+    def has_images(self) -> bool:
+        """Whether a row is an image; of clusters it is a class."""
+        return row_axis(self.kind) == "image"
 
     @property
     def row_bytes(self) -> int:
@@ -190,6 +190,53 @@ class Store:
         found = {RAGGED[self.kind][axis]: np.diff(edge)}
         found |= {n: self.rows(n, where.start, where.stop) for n in self._on_axis(axis)}
         return found
+
+    def pattern_rows(self, start: int, stop: int) -> slice:
+        """Return which rows of the pattern arrays belong to images ``start:stop``.
+
+        ``pattern_cell`` rises, so they are found by halving: a chunk is read a step.
+        """
+        offsets = self.rows("cell_start", start, stop + 1)
+        low, high = (self._first_pattern(int(cell)) for cell in (offsets[0], offsets[-1]))
+        return slice(low, high)
+
+    def patterns(self, row_M: Array) -> dict[str, Array]:
+        """Return the pattern arrays of some images, in their order.
+
+        ``pattern_cell`` counts from the first cell of these images, as in what `gather` returns
+        for the axis ``cell``.
+        """
+        row_R, place_M = np.unique(row_M, return_inverse=True)
+        cell_P, class_P, num_cells_R, count_R = [], [], [], []
+        for run in np.split(row_R, np.flatnonzero(np.diff(row_R) != 1) + 1):
+            start, stop = int(run[0]), int(run[-1]) + 1
+            edge = self.rows("cell_start", start, stop + 1)
+            where = self.pattern_rows(start, stop)
+            cell = self.rows("pattern_cell", where.start, where.stop)
+            count = np.diff(np.searchsorted(cell, edge))
+            cell_P.append(cell - np.repeat(edge[:-1], count))
+            class_P.append(self.rows("pattern_class", where.start, where.stop))
+            num_cells_R.append(np.diff(edge))
+            count_R.append(count)
+        counts = np.concatenate(count_R)
+        index = _ragged_index(counts, place_M)
+        num_cells_M = np.concatenate(num_cells_R)[place_M]
+        first_M = np.cumsum(num_cells_M) - num_cells_M
+        return {
+            "pattern_cell": np.concatenate(cell_P)[index] + np.repeat(first_M, counts[place_M]),
+            "pattern_class": np.concatenate(class_P)[index],
+        }
+
+    def _first_pattern(self, cell: int) -> int:
+        """Return the first row of ``pattern_cell`` that is `cell` or more."""
+        low, high = 0, self.shape("pattern_cell")[0]
+        while low < high:
+            middle = (low + high) // 2
+            if int(self.rows("pattern_cell", middle, middle + 1)[0]) < cell:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def gather(
         self, row_M: Array, names: Iterable[str], axes: Iterable[str] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from wsltool.stores.store import ArrayDigest, Store
 __all__ = ["verify_store"]
 
 _STEP = 1024
+_PATTERN_STEP = 1 << 20
 _LABELS = (0, 1, 255)
 
 
@@ -104,16 +105,16 @@ def _values(store: Store) -> Iterator[str]:
         ("image_size", 0, np.iinfo(np.int32).max),
         ("image_status", 0, 2),
         ("suppressed", 0, 1),
+        ("cell", 0, np.iinfo(np.int16).max),
+        ("pattern_class", 0, num_classes - 1),
+        ("cluster_class", 0, num_classes - 1),
+        ("cluster_size", 1, np.iinfo(np.int64).max),
     ):
         if name in store:
             yield from _bounds(store, name, low, high)
-    if "label" in store:
-        yield from _labels(store)
-    yield from _ids(store)
-    if "box" in store:
-        yield from _boxes(store)
-    if "map" in store:
-        yield from _maps(store)
+    for name, check in _CHECKS.items():
+        if name in store:
+            yield from check(store)
 
 
 def _bounds(store: Store, name: str, low: int, high: int) -> Iterator[str]:
@@ -150,6 +151,40 @@ def _boxes(store: Store) -> Iterator[str]:
             return
 
 
+def _finite(store: Store) -> Iterator[str]:
+    name = "feature" if store.kind == "features" else "centroid"
+    at = 0
+    for values in store.blocks(name):
+        good = np.isfinite(values).all(axis=1)
+        if not good.all():
+            yield f'"{name}" holds NaN or infinity in row {at + int(good.argmin())}'
+            return
+        at += len(values)
+
+
+def _patterns(store: Store) -> Iterator[str]:
+    """Check that patterns name cells, cell by cell, each with rising classes."""
+    num_cells, last_cell, last_class = store.shape("cell")[0], 0, -1
+    total = store.shape("pattern_cell")[0]
+    for at in range(0, total, _PATTERN_STEP):
+        stop = min(total, at + _PATTERN_STEP)
+        cell, class_index = (store.rows(f"pattern_{n}", at, stop) for n in ("cell", "class"))
+        rise_cell = np.diff(cell, prepend=last_cell)
+        rise_class = np.diff(class_index, prepend=last_class)
+        if cell.min() < 0 or cell.max() >= num_cells:
+            yield f'"pattern_cell" must name one of the {num_cells} cells, it holds {cell.max()}'
+            return
+        if (rise_cell < 0).any() or ((rise_cell == 0) & (rise_class <= 0)).any():
+            yield '"pattern_cell" must rise, and "pattern_class" within a cell'
+            return
+        last_cell, last_class = int(cell[-1]), int(class_index[-1])
+
+
+def _clusters(store: Store) -> Iterator[str]:
+    if (np.diff(store.whole("cluster_class")) < 0).any():
+        yield '"cluster_class" falls, it must rise: the clusters of a class are neighbours'
+
+
 def _maps(store: Store) -> Iterator[str]:
     total = len(store)
     for at in range(0, total, _STEP):
@@ -166,3 +201,15 @@ def _maps(store: Store) -> Iterator[str]:
             if not np.isfinite(store.rows("map", row, row + 1)[0][used[row - at]]).all():
                 yield f'"map" holds NaN or infinity in row {row}'
                 return
+
+
+_CHECKS: dict[str, Callable[[Store], Iterator[str]]] = {
+    "label": _labels,
+    "image_id": _ids,
+    "box": _boxes,
+    "map": _maps,
+    "feature": _finite,
+    "pattern_cell": _patterns,
+    "centroid": _finite,
+    "cluster_class": _clusters,
+}
