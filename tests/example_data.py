@@ -7,6 +7,9 @@ weights under the names that the examples use, and stores made from them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 import wsltool
 
@@ -67,14 +70,19 @@ def write_ilsvrc_folder(root: Path) -> None:
         scene = draw_scene(7, place, (64, 56))
         name = f"ILSVRC2012_val_{place + 1:08d}"
         Image.fromarray(scene.picture_HWC).save(pictures / f"{name}.JPEG", "JPEG")
-        x0, y0, x1, y1 = scene.box_xyxy_B4[0].astype(int)
-        (boxes / f"{name}.xml").write_text(
-            f"<annotation><object><name>{_WNIDS[place]}</name><bndbox><xmin>{x0 + 1}</xmin>"
-            f"<ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
-            "</annotation>"
-        )
+        write_ilsvrc_boxes(boxes / f"{name}.xml", _WNIDS[place], scene.box_xyxy_B4[:1])
     lines = [f"{wnid} {name}, a second name" for wnid, name in zip(_WNIDS, _NAMES, strict=True)]
     (root / "LOC_synset_mapping.txt").write_text("\n".join(lines) + "\n")
+
+
+def write_ilsvrc_boxes(file: Path, wnid: str, box_xyxy_B4: np.ndarray[Any, Any]) -> None:
+    """Write the boxes of a picture as ILSVRC does."""
+    objects = "".join(
+        f"<object><name>{wnid}</name><bndbox><xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin>"
+        f"<xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+        for x0, y0, x1, y1 in box_xyxy_B4.astype(int)
+    )
+    file.write_text(f"<annotation>{objects}</annotation>")
 
 
 def _photo_folder(root: Path) -> None:
@@ -104,14 +112,14 @@ def _model_files(root: Path) -> None:
     from wsltool.nets.preprocess import Preprocess
 
     (root / "models").mkdir()
-    for name, names, ids, loss in (
-        ("vgg_gap", VOC_CLASSES, VOC_CLASSES, "logistic"),
-        ("resnet50", _NAMES, _WNIDS, "softmax"),
+    for name, arch, names, ids, loss in (
+        ("vgg_gap", "vgg_gap", VOC_CLASSES, VOC_CLASSES, "logistic"),
+        ("resnet50", "small_gap", _NAMES, _WNIDS, "softmax"),
     ):
-        start = start_network("small_gap", len(names), init="none", seed=1)
+        start = start_network(arch, len(names), init="none", seed=1)
         model = Model(
             network=start.network.eval(),
-            arch="small_gap",
+            arch=arch,
             class_name=list(names),
             class_id=list(ids),
             preprocess=Preprocess(48),

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision import models as zoo
 
-from tests.example_data import write_ilsvrc_folder, write_voc_folder
+from tests.example_data import write_ilsvrc_boxes, write_ilsvrc_folder, write_voc_folder
 from wsltool.datasets.scenes import draw_scene
 
 __all__ = ["write_recipe_data", "write_weights"]
@@ -45,13 +45,17 @@ def _finish_voc(voc: Path) -> None:
 
 
 def _write_ilsvrc_train(root: Path) -> None:
-    """Add a picture of each class in a folder of its own."""
+    """Add a picture of each class in a folder of its own, and its box."""
     lines = (root / "LOC_synset_mapping.txt").read_text().splitlines()
     for place, wnid in enumerate(line.split()[0] for line in lines):
-        folder = root / "ILSVRC/Data/CLS-LOC/train" / wnid
-        folder.mkdir(parents=True)
-        picture_HWC = draw_scene(5, place, (64, 56)).picture_HWC
-        Image.fromarray(picture_HWC).save(folder / f"{wnid}_1.JPEG", "JPEG")
+        pictures, boxes = (
+            root / "ILSVRC" / part / "CLS-LOC/train" / wnid for part in ("Data", "Annotations")
+        )
+        pictures.mkdir(parents=True)
+        boxes.mkdir(parents=True)
+        scene = draw_scene(5, place, (64, 56))
+        Image.fromarray(scene.picture_HWC).save(pictures / f"{wnid}_1.JPEG", "JPEG")
+        write_ilsvrc_boxes(boxes / f"{wnid}_1.xml", wnid, scene.box_xyxy_B4[:1])
 
 
 def _write_coco(coco: Path, split: str, first: int) -> None:

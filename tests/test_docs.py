@@ -276,8 +276,14 @@ def test_every_command_has_a_page_and_a_row() -> None:
         assert f"(docs/stages/{word}.md)" in readme, f"README.md lacks {word}"
         page = (DOCS / "stages" / f"{word}.md").read_text("utf-8")
         assert f"wsltool {command}" in page, f"docs/stages/{word}.md has no {command}"
-    for page in (DOCS / "stages").glob("*.md"):
-        assert page == REFERENCE or page.stem in {c.split()[0] for c in commands()}, page.name
+    own = {DOCS / "stages" / f"{command.split()[0]}.md" for command in commands()}
+    further = {
+        page.parent / link for page in own for link in _LINK.findall(page.read_text("utf-8"))
+    }
+    for page in set((DOCS / "stages").glob("*.md")) - own - {REFERENCE}:
+        name = page.stem.rpartition("-")[0]  # label-page.md is label's second page
+        assert page.with_name(f"{name}.md") in own, page.name
+        assert page in further, page.name
 
 
 @pytest.mark.parametrize("command", commands())

@@ -32,7 +32,7 @@ NOT_RUN = "run in miniature by tests/test_recipes.py"
 
 EVERYWHERE = (
     (r"wsltool ingest (voc|folder) ", r"wsltool ingest \1 --limit 2 "),
-    (r"wsltool (train-cls|cam) ", r"wsltool \1 --workers 0 --device cpu "),
+    (r"wsltool (train-cls|cam|extract-features|refine) ", r"wsltool \1 --workers 0 --device cpu "),
     (r"--iterations \d{4,}", "--iterations 2"),
     (r"--batch-size \d+", "--batch-size 2"),
     (r"--validate-every \d+", "--validate-every 2"),
@@ -60,6 +60,13 @@ PAGES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"alexnet_adapted vgg16_adapted", "alexnet_adapted"),
         (r"--model vgg16_adapted", "--model alexnet_adapted"),
     ),
+    "micro-annotation-2016": (
+        (r"--input-size 224", "--input-size 64"),
+        (r"--input-size 321", "--input-size 33"),
+        # nobody is there to look at pictures
+        (r"label clusters", "label --oracle train.zarr clusters"),
+        (r"label voc-clusters", "label --oracle trainaug.zarr voc-clusters"),
+    ),
 }
 """What else is replaced on each page; every pattern must be there."""
 
@@ -69,6 +76,7 @@ STARTS = {
     "cam-2016": "alexnet_gap: 8 arrays (1.9 M numbers) from caffe-alexnet.safetensors",
     "sec-foreground-net": "vgg_cam41: 26 arrays (14.7 M numbers) from vgg16-397923af.pth",
     "beam-search-training": "alexnet_adapted: 14 arrays (57.0 M numbers) from alexnet-owt",
+    "micro-annotation-2016": "vgg_gap: 26 arrays (14.7 M numbers) from vgg16-397923af.pth",
 }
 """What a training says of its start, so that ``--init published`` is known to be taken."""
 
@@ -164,6 +172,8 @@ def test_full_scale_command_lines_are_understood(page: str, tmp_path: Path) -> N
             assert config.num_iterations(1) >= 4000
         elif name == "score":
             assert all(find_protocol(one) for one in values["protocol"])
+        elif name == "effort":
+            assert find_protocol(values["protocol"])
 
 
 def test_a_command_line_that_is_wrong_is_told(tmp_path: Path) -> None:
@@ -275,3 +285,16 @@ def test_beam_search_training(recipe_data: Path, weights: Path, place: Path) -> 
     found = header(place / "coco.safetensors")
     assert found["class_name"] == ["person", "car", "traffic light"]
     assert (found["pool"], found["loss"]) == ("none", "softmax-bce")
+
+
+@pytest.mark.slow
+def test_micro_annotation_2016(recipe_data: Path, weights: Path, place: Path) -> None:
+    run_page("micro-annotation-2016", recipe_data, weights, place)
+    for data, protocol in (("", "gt-known"), ("voc-", "corloc")):
+        num_labelled = len(json.loads((place / f"{data}labels.json").read_text())["classes"])
+        assert num_labelled > 0
+        assert 0 <= score_of(place / f"{data}after.json", protocol)["value"] <= 100
+    found = score_of(place / "effort.json", "ilsvrc-top5")
+    assert 0 < found["effort"]["counts"]["labelled"] <= 6
+    for gallery in ("parts", "mended"):
+        assert (place / gallery / "index.html").is_file()

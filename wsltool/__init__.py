@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from wsltool.stages.baseline import baseline
     from wsltool.stages.boxes import boxes
     from wsltool.stages.cam import cam
+    from wsltool.stages.cluster import cluster
     from wsltool.stages.convert import convert
     from wsltool.stages.demo import demo
+    from wsltool.stages.effort import effort
     from wsltool.stages.export import export
+    from wsltool.stages.extract_features import extract_features
     from wsltool.stages.ingest import (
         ingest_coco,
         ingest_cub,
@@ -37,7 +40,9 @@ if TYPE_CHECKING:
     from wsltool.stages.ingest_maps import ingest_maps
     from wsltool.stages.ingest_masks import ingest_masks
     from wsltool.stages.inspect import inspect
+    from wsltool.stages.label import label
     from wsltool.stages.merge import merge
+    from wsltool.stages.refine import refine
     from wsltool.stages.score import score
     from wsltool.stages.select import select
     from wsltool.stages.train_cls import train_cls
@@ -51,9 +56,12 @@ __all__ = [
     "baseline",
     "boxes",
     "cam",
+    "cluster",
     "convert",
     "demo",
+    "effort",
     "export",
+    "extract_features",
     "ingest_boxes",
     "ingest_coco",
     "ingest_cub",
@@ -65,8 +73,10 @@ __all__ = [
     "ingest_voc",
     "ingest_wsol",
     "inspect",
+    "label",
     "merge",
     "open_store",
+    "refine",
     "score",
     "select",
     "train_cls",

@@ -41,8 +41,14 @@ def _rows(values: dict) -> Iterator[tuple[str, object]]:
 
 
 def _plain(value: object) -> object:
-    """Return a mean and its deviation as they are printed."""
-    return f"{value[0]} ± {value[1]}" if isinstance(value, list) else value
+    """Return a mean and its deviation as they are printed, a value with its interval, a list."""
+    if not isinstance(value, list):
+        return value
+    if len(value) == 2:
+        return f"{value[0]} ± {value[1]}"
+    if len(value) == 3:
+        return f"{value[0]:+} ({value[1]:+} to {value[2]:+})"
+    return " ".join(map(str, value))
 
 
 if __name__ == "__main__":

@@ -31,11 +31,17 @@ OPTIONS = {
     "--box-score, --fit-threshold, --fit-truth, --fit-per, --fit-objective, --fit-step, " + ROWS,
     "cam": "--model, --weights, --classes, --scales, --flip, --crops, --input-size, --fit, "
     f"--scores, --map-dtype, --images, {TORCH}, {ROWS}",
+    "cluster": "--eigenvalue-threshold, --min-clusters, --max-clusters, --centroid, --seed, "
+    f"-o --output, --overwrite, --shard, {TALK}",
     "convert": OUT,
     "demo": f"-o --output, --num-train, --num-test, --epochs, --seed, {TALK}",
+    "effort": "--before, --clusters, --labels, --truth, --protocol, --iou, --classes, "
+    f"--min-change, --bootstrap, --plot, -o --output, --json, --seed, {TALK}",
     "ingest coco": f"--images, --no-images, --no-masks, --embed, {ROWS}",
     "ingest cub": f"--split, --embed, {ROWS}",
     "export": f"--form, --images, --split, {OUT}",
+    "extract-features": "--model, --weights, --layer, --cells, --threshold, --feature-dtype, "
+    f"--input-size, --fit, --images, {TORCH}, {ROWS}",
     "ingest boxes": f"--images, --form, --classes, {ROWS}",
     "ingest folder": f"--labels, --boxes, --classes, --embed, {ROWS}",
     "ingest ilsvrc": f"--split, --classes, --labels, --blacklist, --embed, {ROWS}",
@@ -44,8 +50,12 @@ OPTIONS = {
     "ingest masks": f"--images, {ROWS}",
     "ingest voc": f"--split, --classes, --embed, {ROWS}",
     "ingest wsol": f"--images, --no-images, --masks, --classes, --embed, {ROWS}",
-    "inspect": f"--json, {TALK}",
+    "inspect": f"--layers, --weights, --json, {TALK}",
+    "label": "--answers, --oracle, --oracle-from, --oracle-rule, --like, --features, --samples, "
+    f"--export, --port, --no-browser, --images, --seed, {OUT}",
     "merge": f"--how, --probability, {ROWS}",
+    "refine": "--labels, --clusters, --features, --model, --weights, --unsure, --fill, --images, "
+    f"{TORCH}, {ROWS}",
     "score": "--protocol, --truth, --iou, --tolerance, --metric, --confidence, --misses, --pairs, "
     "--interval, --definition, --grid, --regions, --other, --classes, --compare, --runs, "
     "--bootstrap, --seed, --without-skipped, --plot, --workers, --shard, -o --output, --json, "
@@ -57,7 +67,8 @@ OPTIONS = {
     "--suppress-layer, --validate, --validate-every, --keep-at, --cache, --checkpoint-minutes, "
     f"--images, --seed, {TORCH}, -o --output, --overwrite, --limit, {TALK}",
     "verify": f"--json, {TALK}",
-    "view": f"--over, --compare, --truth, --images, --num, --samples, {OUT}",
+    "view": "--over, --compare, --before, --labels, --features, --truth, --images, --num, "
+    f"--samples, {OUT}",
 }
 """All options of all commands, frozen: adding one means writing it here."""
 
@@ -65,11 +76,14 @@ FUNCTIONS = {
     "baseline": "wsltool.stages.baseline.baseline",
     "boxes": "wsltool.stages.boxes.boxes",
     "cam": "wsltool.stages.cam.cam",
+    "cluster": "wsltool.stages.cluster.cluster",
     "convert": "wsltool.stages.convert.convert",
     "demo": "wsltool.stages.demo.demo",
+    "effort": "wsltool.stages.effort.effort",
     "ingest coco": "wsltool.stages.ingest.ingest_coco",
     "ingest cub": "wsltool.stages.ingest.ingest_cub",
     "export": "wsltool.stages.export.export",
+    "extract-features": "wsltool.stages.extract_features.extract_features",
     "ingest boxes": "wsltool.stages.ingest_boxes.ingest_boxes",
     "ingest folder": "wsltool.stages.ingest.ingest_folder",
     "ingest ilsvrc": "wsltool.stages.ingest.ingest_ilsvrc",
@@ -79,7 +93,9 @@ FUNCTIONS = {
     "ingest voc": "wsltool.stages.ingest.ingest_voc",
     "ingest wsol": "wsltool.stages.ingest.ingest_wsol",
     "inspect": "wsltool.stages.inspect.inspect",
+    "label": "wsltool.stages.label.label",
     "merge": "wsltool.stages.merge.merge",
+    "refine": "wsltool.stages.refine.refine",
     "score": "wsltool.stages.score.score",
     "select": "wsltool.stages.select.select",
     "train-cls": "wsltool.stages.train_cls.train_cls",
@@ -88,10 +104,12 @@ FUNCTIONS = {
 }
 MINIMAL = {
     "cam": "--model m",
+    "effort": "--before b.h5 --clusters c.h5",
     "export": "--form csv",
     "ingest boxes": "--images i.zarr",
     "ingest maps": "--images i.zarr",
     "ingest masks": "--images i.zarr",
+    "refine": "--labels l.json",
     "score": "--protocol voc-ap",
     "train-cls": "--model m",
 }
@@ -461,6 +479,98 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
             "overwrite": True,
         },
     ),
+    (
+        "extract-features",
+        "--model m --weights w.pt --layer conv5_3 --cells all --threshold .3 "
+        "--feature-dtype float32 --input-size 64 --fit crop --images pics "
+        f"{TORCH_GIVEN} {ROWS_GIVEN}",
+        {
+            "model": "m",
+            "weights": Path("w.pt"),
+            "layer": "conv5_3",
+            "cells": "all",
+            "threshold": 0.3,
+            "feature_dtype": "float32",
+            "input_size": 64,
+            "fit": "crop",
+            "images": Path("pics"),
+            **TORCH_REACH,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "cluster",
+        "--eigenvalue-threshold .6 --min-clusters 3 --max-clusters 5 --centroid unit --seed 4 "
+        "-o out.h5 --overwrite --shard 1/4",
+        {
+            "eigenvalue_threshold": 0.6,
+            "min_clusters": 3,
+            "max_clusters": 5,
+            "centroid": "unit",
+            "seed": 4,
+            "output": Path("out.h5"),
+            "overwrite": True,
+            "shard": "1/4",
+        },
+    ),
+    (
+        "label",
+        "--answers a.json --oracle random --oracle-from masks --oracle-rule half --like l.json "
+        "--features f.h5 --samples 5 --export page --port 8080 --no-browser --images pics --seed 6 "
+        "-o o.json --overwrite",
+        {
+            "answers": Path("a.json"),
+            "oracle": "random",
+            "oracle_from": "masks",
+            "oracle_rule": "half",
+            "like": Path("l.json"),
+            "features": Path("f.h5"),
+            "samples": 5,
+            "export": Path("page"),
+            "port": 8080,
+            "browser": False,
+            "images": Path("pics"),
+            "seed": 6,
+            "output": Path("o.json"),
+            "overwrite": True,
+        },
+    ),
+    (
+        "refine",
+        "--labels l.json --clusters c.h5 --features f.h5 --model m --weights w.pt "
+        f"--unsure suppress --fill zero --images pics {TORCH_GIVEN} {ROWS_GIVEN}",
+        {
+            "labels": Path("l.json"),
+            "clusters": Path("c.h5"),
+            "features": Path("f.h5"),
+            "model": "m",
+            "weights": Path("w.pt"),
+            "unsure": "suppress",
+            "fill": "zero",
+            "images": Path("pics"),
+            **TORCH_REACH,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "effort",
+        "--before b.h5 --clusters c.h5 --labels l.json --truth t.h5 --protocol corloc --iou .3 "
+        "--classes bus,car --min-change 2.5 --bootstrap 50 --plot p.png -o o.json --seed 3",
+        {
+            "before": Path("b.h5"),
+            "clusters": Path("c.h5"),
+            "labels": Path("l.json"),
+            "truth": Path("t.h5"),
+            "protocol": "corloc",
+            "iou": 0.3,
+            "classes": "bus,car",
+            "min_change": 2.5,
+            "bootstrap": 50,
+            "plot": Path("p.png"),
+            "output": Path("o.json"),
+            "seed": 3,
+        },
+    ),
     ("convert", "-o o.h5 --overwrite", {"output": Path("o.h5"), "overwrite": True}),
     (
         "score",
@@ -497,11 +607,14 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "view",
-        "--over a.h5 --over b.h5 --compare c.h5 --truth t.h5 --images pics --num 3 --samples 2 "
-        "-o gallery --overwrite",
+        "--over a.h5 --over b.h5 --compare c.h5 --before d.h5 --labels l.json --features f.h5 "
+        "--truth t.h5 --images pics --num 3 --samples 2 -o gallery --overwrite",
         {
             "over": [Path("a.h5"), Path("b.h5")],
             "compare": Path("c.h5"),
+            "before": Path("d.h5"),
+            "labels": Path("l.json"),
+            "features": Path("f.h5"),
             "truth": Path("t.h5"),
             "images": Path("pics"),
             "num": 3,
@@ -534,6 +647,19 @@ def test_exactly_these_arguments_reach_the_demo(reaching: Any) -> None:
     assert given.pop("report").verbosity == 0
     expected = {"num_train": 9, "num_test": 8, "epochs": 2, "seed": 5}
     assert (args, given) == ((Path("d"),), expected)
+
+
+def test_layers_of_a_model_are_listed_without_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    reached: list[Any] = []
+
+    def stage(*args: Any, **more: Any) -> None:
+        reached.extend([args, more])
+        raise CalledError
+
+    module = importlib.import_module("wsltool.stages.inspect")
+    monkeypatch.setattr(module, "inspect_layers", stage)
+    CliRunner().invoke(app, ["inspect", "--layers", "m", "--weights", "w.pt"])
+    assert reached == [("m",), {"weights": Path("w.pt")}]
 
 
 @pytest.mark.parametrize(("flags", "verbosity"), [("-v", 1), ("-q", -1), ("-vv", 2), ("-q -v", 0)])
@@ -627,6 +753,45 @@ NOT_NUMBERS = [
     ("view b.h5 --num -1", "--num"),
     ("view b.h5 --over x.h5 --compare y.h5", "--over and --compare are both given; expected one"),
     ("view b.h5 --samples -1", "--samples"),
+    ("view b.h5 --over x.h5 --before y.h5", "--over and --before are both given; expected one of"),
+    ("view b.h5 --labels l.json", "--labels has no meaning for b.h5, whose kind is"),
+    ("view b.h5 --features f.h5", "--features has no meaning for b.h5, whose kind is"),
+    ("inspect in.h5 --layers m", '--layers lists a model and reads no store, got INPUT "in.h5".'),
+    ("inspect in.h5 --weights w.pt", "--weights w.pt is only read with --layers MODEL."),
+    ("extract-features in.h5", "--model is missing. Give a model file, a name, or module:fun"),
+    ("extract-features in.h5 --weights w.pt", "--weights w.pt needs the name of a network."),
+    (
+        "extract-features maps.h5 --threshold nan",
+        "--threshold must be in [0, 1), got nan.",
+    ),
+    ("extract-features maps.h5 --threshold 1", "--threshold must be in [0, 1), got 1.0."),
+    (
+        "extract-features in.h5 --model m --cells firing",
+        "in.h5: kind is images, so --cells firing has no maps to read.",
+    ),
+    ("cluster f.h5 --eigenvalue-threshold nan", "--eigenvalue-threshold must be in [0, 1], got"),
+    ("cluster f.h5 --min-clusters 0", "--min-clusters must be in [1, "),
+    ("cluster f.h5 --min-clusters 5", "--max-clusters must be in [5, "),
+    ("cluster f.h5 --seed -1", "--seed must be in [0, "),
+    ("label c.h5 --answers a.json --export d", "--answers and --export exclude each other: labels"),
+    ("label c.h5 --oracle random", "--oracle random needs --like LABELS: it marks as many"),
+    (
+        "label c.h5 --oracle t.h5 --samples 3",
+        "--samples is not read by --oracle with a truth, only",
+    ),
+    ("label c.h5 --oracle-rule half", "--oracle-rule is not read by the page, only by --oracle"),
+    ("label c.h5 --answers a.json --no-browser", "--no-browser is not read by --answers, only by"),
+    ("label c.h5 --samples 0", "--samples must be in [1, "),
+    ("label c.h5 --port -1", "--port must be in [0, 65535], got -1."),
+    ("label c.h5 --oracle t.h5 -o labels.txt", "-o labels.txt: labels end in .json."),
+    ("refine maps.h5", "--labels is missing. Give the labels.json that wsltool label wrote."),
+    ("refine maps.h5 --labels l.json --features f --model m", "--features and --model exclude"),
+    ("refine maps.h5 --labels l.json --weights w.pt", "--weights w.pt needs --model, the network"),
+    ("effort b.h5 --before b.h5 --clusters c --min-change nan", "--min-change must be in [0, 100]"),
+    ("effort b.h5 --before b.h5 --clusters c --bootstrap 0", "--bootstrap must be in [1, 100000]"),
+    ("effort b.h5 --before b.h5 --clusters c --protocol pxap", "--protocol pxap has no value for"),
+    ("effort b.h5 --before b.h5 --clusters c --plot p.pdf", "--plot p.pdf: a plot is a .png or"),
+    ("effort b.h5 --before b.h5 --clusters c --iou nan", "--iou"),
     ("demo --epochs 0", "--epochs must be in [1, 100000), got 0."),
     ("demo --num-train 1", "--num-train must be in [6, 1000000), got 1."),
     ("train-cls in.h5 --model small_gap --lr nan", "--lr"),
@@ -672,6 +837,17 @@ def test_a_number_that_cannot_be_is_wrong_usage_in_one_line(
         "cam in.h5 --model m --precision fp8",
         "baseline in.h5 --grid 1.5",
         "merge a.h5 b.h5 --how sum",
+        "extract-features maps.h5 --cells some",
+        "extract-features maps.h5 --feature-dtype bfloat16",
+        "cluster f.h5 --centroid median",
+        "cluster f.h5 --limit 3",
+        "cluster f.h5 --on-bad skip",
+        "label c.h5 --oracle-from points",
+        "label c.h5 --shard 0/2",
+        "refine maps.h5 --labels l.json --fill mean",
+        "refine maps.h5 --labels l.json --unsure ask",
+        "effort b.h5 --before a.h5",
+        "effort b.h5 --clusters c.h5",
         "nonsense",
         "ingest nonsense x",
     ],

@@ -85,9 +85,10 @@ def test_suppressed_cells_are_left_out():
     assert not plain
     assert (heat_HW[:, :2] == 0).all()
     assert (heat_HW[:, 7] == 1).all()
-    same_HW, plain = grid_heat(map_HW, WHOLE, SIZE, 8, np.zeros((4, 4)))
-    assert plain
-    np.testing.assert_array_equal(same_HW, _rule(map_HW, 8))
+    for none_HW in (np.zeros((4, 4)), np.ones((4, 4))):  # all of them count as none
+        same_HW, plain = grid_heat(map_HW, WHOLE, SIZE, 8, none_HW)
+        assert plain
+        np.testing.assert_array_equal(same_HW, _rule(map_HW, 8))
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_sliding_window_is_refused(plain, monkeypatch):
     network = CamNetwork(Window8(), ClosedForm("features", False, "head"), window=Window(8, 4))
     model = load_model(f"{ME}:colours")
     model.network, model.arch = network.eval(), "sliding"
-    monkeypatch.setattr(models, "load_model", lambda name, weights=None: model)
+    monkeypatch.setattr(models, "load_model", lambda name, **_options: model)
     with pytest.raises(ModelError, match=r"^--crops ten needs maps of the whole input, but the ce"):
         cam(plain, model="sliding", crops="ten", **CPU)
 

@@ -49,7 +49,7 @@ def sliding(monkeypatch):
         network = CamNetwork(Window8(), form, window=Window(8, 4), **options).eval()
         black = Preprocess(32, fit="letterbox", mean=(0.0,) * 3, std=(1.0,) * 3)
         model = models.Model(network, "sliding", None, None, black, "logistic", "sha256:0")
-        monkeypatch.setattr(models, "load_model", lambda name, weights=None: model)
+        monkeypatch.setattr(models, "load_model", lambda name, **_options: model)
 
     return choose
 

@@ -254,7 +254,7 @@ def test_a_map_that_is_not_finite_is_named(images, tmp_path):
 def test_images_are_neither_maps_nor_boxes(images):
     with pytest.raises(
         StoreKindError,
-        match=r'^s\.zarr: kind is "images", but view reads "boxes" or "maps"\. Run first: wsltool',
+        match=r'^s\.zarr: kind is "images", but view reads "boxes", "maps" or "clusters"\. Run fi',
     ):
         view(images)
 

@@ -60,3 +60,16 @@ def test_patterns_of_rows_in_any_order_name_the_same_features(
     taken = cells["feature"][found["pattern_cell"]]
     assert np.array_equal(taken, np.concatenate(expected_feature))
     assert np.array_equal(found["pattern_class"], np.concatenate(expected_class))
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_patterns_are_found_by_halving_whatever_the_chunks(
+    features: Store, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr("wsltool.stores.store.chunk_rows", lambda shape, dtype: chunk)
+    edge, cell = features.whole("cell_start"), features.whole("pattern_cell")
+    for start in range(NUM):
+        for stop in (start, start + 1, NUM):
+            where = features.pattern_rows(start, stop)
+            inside = (cell >= edge[start]) & (cell < edge[stop])
+            assert np.array_equal(np.flatnonzero(inside), np.arange(where.start, where.stop))

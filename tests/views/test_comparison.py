@@ -72,6 +72,43 @@ def test_a_page_without_cases(tmp_path):
     assert not [a for _, a in page.tags if a.get("data-toggle")]
 
 
+def test_a_row_that_stays_and_a_section_that_is_not_listed(tmp_path):
+    rows = [CaseRow("dog", "nothing", [], stays=True), CaseRow("cat", "", [0])]
+    sections = [Section("a", "First", "", rows), Section("b", "Second", "", [], listed=False)]
+    page = read(write(tmp_path / "g", [panel()], sections=sections))
+    assert {"dog", "nothing", "cat", "Second"} <= set(page.texts)
+    assert "#a" in page.links()
+    assert "#b" not in page.links()
+
+
+def test_boxes_before_and_after(tmp_path):
+    box = np.array([[1.0, 2, 10, 12]])
+    cases = [panel(predicted_box_B4=box + 1, former_box_B4=box, true_box_B4=box + 2)]
+    text = write(tmp_path / "g", cases).read_text()
+    for css, x in (("latter", 2), ("former", 1), ("true", 3)):
+        assert f'<g class="{css}"><rect class="dark" x="{x}.00"' in text
+    assert 'class="predicted"' not in text
+    assert text.index('class="latter"><rect') < text.index('class="former"><rect')
+    assert "before</dt><dd>1, 2, 10, 12</dd><dt>after</dt><dd>2, 3, 11, 13</dd>" in text
+    assert 'class="sign former"' in text
+    none = write(tmp_path / "h", [panel(former_box_B4=np.zeros((0, 4)))]).read_text()
+    assert "<dt>before</dt><dd>–</dd><dt>after</dt><dd>–</dd>" in none
+
+
+def test_heat_that_is_hidden_at_first_and_what_it_is_called(tmp_path):
+    text = write(tmp_path / "g", [panel()], map_name="like <it>", starts_bare=True).read_text()
+    assert '<body class="no-map">' in text
+    assert 'data-toggle="map" aria-pressed="false"><i class="sign map"></i>like &lt;it&gt;' in text
+    assert "<body>" in write(tmp_path / "h", [panel()]).read_text()
+
+
+def test_a_region_is_outlined(tmp_path):
+    region = np.zeros((30, 40), bool)
+    region[5:10, 20:30] = True
+    text = write(tmp_path / "g", [panel(region_HW=region)]).read_text()
+    assert re.search(r'class="contour"><path d="M20\.5,5\.5', text)
+
+
 def test_maxima_are_points_of_a_fixed_size(tmp_path):
     marks = (PeakMark(10.5, 20.5), PeakMark(1, 2, "other"))
     text = write(tmp_path / "g", [panel(peaks=marks)]).read_text()

@@ -10,6 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from wsltool.errors import BadImageError, UsageError
 from wsltool.views.overlay import (
+    FORMER_RGB,
+    LATTER_RGB,
     OUTLINE_RGB,
     PREDICTED_RGB,
     TRUE_RGB,
@@ -20,6 +22,7 @@ from wsltool.views.overlay import (
     heat_contours,
     heat_indices,
     heat_palette,
+    region_contours,
     unit_heat,
 )
 
@@ -65,6 +68,19 @@ class TestBoxes:
         canvas = draw_overlay(grey(64, 80), None, box, box, longest_px=80)
         top = [colour_at(canvas, 8, column) for column in range(8, 72)]
         assert top == [TRUE_RGB if (place // 4) % 2 == 0 else PREDICTED_RGB for place in range(64)]
+
+    def test_a_former_box_is_dotted_red_over_a_green_one(self):
+        box = np.array([[10, 5, 30, 25]])
+        canvas = draw_overlay(grey(40, 60), None, box, former_box_B4=box, longest_px=60)
+        edge = [colour_at(canvas, 5, column) for column in range(10, 30)]
+        assert edge == [*[FORMER_RGB] * 2, *[LATTER_RGB] * 2] * 5
+        alone = draw_overlay(grey(40, 60), None, box, former_box_B4=np.zeros((0, 4)), longest_px=60)
+        assert {colour_at(alone, 5, column) for column in range(10, 30)} == {LATTER_RGB}
+
+    def test_old_and_new_differ_in_luminance_too(self):
+        weight = np.array([0.2126, 0.7152, 0.0722])
+        old, new = (weight @ (np.array(one) / 255) ** 2.2 for one in (FORMER_RGB, LATTER_RGB))
+        assert new > 1.5 * old
 
     def test_dashes_along_a_vertical_edge_count_rows(self):
         canvas = draw_overlay(grey(64, 80), None, None, np.array([[8, 8, 72, 56]]), longest_px=80)
@@ -268,3 +284,24 @@ class TestContour:
         assert canvas[10, 20].min() > 230  # anti-aliased, so not quite white
         assert canvas[9, 20].max() < 140
         assert canvas[20, 20].min() < 100
+
+
+class TestRegions:
+    def test_the_outline_of_a_region(self):
+        region = np.zeros((20, 30), bool)
+        region[5:10, 12:18] = True
+        (outline,) = region_contours(region, (30, 20))
+        assert outline.min(axis=0).tolist() == [12.5, 5.5]
+        assert outline.max(axis=0).tolist() == [17.5, 9.5]
+        (large,) = region_contours(region, (60, 40))
+        assert large.min(axis=0).tolist() == [24.5, 10.5]
+        assert region_contours(region & False, (30, 20)) == []
+
+    def test_it_is_drawn_white_and_needs_the_size_of_the_picture(self):
+        region = np.zeros((20, 30), bool)
+        region[5:15, 5:15] = True
+        canvas = draw_overlay(grey(20, 30), region_HW=region, longest_px=30)
+        assert (canvas[5, 6:14] > 230).all()
+        assert (canvas[8:12, 8:12] == 100).all()
+        with pytest.raises(BadImageError, match=r"heat has shape \(20, 29\), but its picture has"):
+            draw_overlay(grey(20, 30), region_HW=region[:, 1:])

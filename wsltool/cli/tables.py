@@ -11,7 +11,7 @@ from typing import Any
 
 from wsltool.cli.pipe import is_terminal, write_result
 
-__all__ = ["write_json", "write_scores", "write_store", "write_verdict"]
+__all__ = ["write_json", "write_layers", "write_scores", "write_store", "write_verdict"]
 
 _MOST_LISTED = 20
 
@@ -72,6 +72,27 @@ def write_store(found: dict[str, Any]) -> None:
         shape = " × ".join(map(str, array["shape"]))
         arrays.add_row(name, " ".join(array["dims"]), shape, array["dtype"])
     write_rich(about, "", arrays)
+
+
+def write_layers(found: dict[str, Any]) -> None:
+    """Write what `inspect_layers` found."""
+    from rich.table import Table
+    from rich.text import Text
+
+    size_px = found["input_size"]
+    about = Text(f"{found['model']} on pictures of {size_px}x{size_px}")
+    columns = ("layer", "kind", "channels", "rows × cols", "nonnegative", "")
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    for layer in found["layers"]:
+        table.add_row(
+            Text(layer["name"]),
+            layer["kind"],
+            str(layer["channels"]),
+            " × ".join(map(str, layer["grid"])),
+            "yes" if layer["nonnegative"] else "no",
+            "default" if layer["default"] else "",
+        )
+    write_rich(about, "", table)
 
 
 def _counted(found: dict[str, Any]) -> str:

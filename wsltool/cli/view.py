@@ -21,15 +21,27 @@ def view(
     compare: Annotated[
         Path | None, typer.Option(help="Maps whose maxima are shown with INPUT's.")
     ] = None,
+    before: Annotated[
+        Path | None, typer.Option(help="Boxes or maps from before: what was mended, or spoilt.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Of clusters: the labels.json to show with them.")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Of clusters: the features behind them [default: found].")
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option(help="Images store with boxes [default: the one it came from].")
     ] = None,
     images: Images = None,
-    num: Annotated[int, typer.Option(help="Cases among the worst, and among the best.")] = 12,
-    samples: Annotated[int, typer.Option(help="Cases of each class.")] = 4,
+    num: Annotated[
+        int | None,
+        typer.Option(help="Cases among the worst, and the best [12]; of clusters: classes [40]."),
+    ] = None,
+    samples: Annotated[int, typer.Option(help="Cases of each class, or of each cluster.")] = 4,
     **common: Any,
 ) -> None:
-    """Write a gallery of maps, predicted and true boxes: worst, best, per class.
+    """Write a gallery of maps, predicted and true boxes, or of clusters: worst, best, per class.
 
     Example: wsltool view val.cam.boxes.zarr
     """
@@ -39,6 +51,9 @@ def view(
         source or "",
         over=over or [],
         compare=compare,
+        before=before,
+        labels=labels,
+        features=features,
         truth=truth,
         images=images,
         num=num,

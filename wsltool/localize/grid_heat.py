@@ -41,7 +41,7 @@ def grid_heat(
     side_px : int
         Rows and columns of the grid.
     suppressed_HW : array of bool or uint8, (rows, cols), optional
-        Cells to leave out.
+        Cells to leave out; all of them count as none.
 
     Returns
     -------
@@ -65,7 +65,8 @@ def grid_heat(
     extent_4 = np.asarray(extent_xyxy, np.float64)
     lattice = PixelLattice(extent_4 * (side_px / size_4), (side_px, side_px), score_HW.shape)
     whole = np.abs(extent_4 - size_4 * [0, 0, 1, 1]).max() <= _NEAR_PX
-    if whole and (suppressed_HW is None or not np.asarray(suppressed_HW).any()):
+    gone_HW = np.zeros(1) if suppressed_HW is None else np.asarray(suppressed_HW) != 0
+    if whole and (gone_HW.all() or not gone_HW.any()):
         if not np.isfinite(score_HW).all():
             lattice.heat(score_HW)  # says which value it is
         size = (side_px, side_px)

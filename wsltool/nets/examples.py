@@ -16,8 +16,8 @@ from torch.utils.data import Dataset
 
 from wsltool.errors import BadImageError, TrainingError, WslError
 from wsltool.nets.augment import Augment
-from wsltool.nets.inference import LoadPicture
 from wsltool.nets.loading import load_batches
+from wsltool.nets.picture_inputs import LoadPicture
 from wsltool.nets.preprocess import Preprocess
 from wsltool.nets.sampling import Draw, stream
 

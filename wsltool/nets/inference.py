@@ -12,16 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from wsltool.errors import BadImageError, WslError
 from wsltool.nets.cam_network import Activations, CamNetwork
 from wsltool.nets.compute import Precision, computing, fastest_layout, told_in_one_line
-from wsltool.nets.loading import load_batches
 from wsltool.nets.map_grid import usable_scales
 from wsltool.nets.map_resampling import CoveredMaps, part_of, resampled
 from wsltool.nets.models import Model
-from wsltool.nets.preprocess import Preprocess
+from wsltool.nets.picture_inputs import LoadPicture, PictureInputs, picture_inputs
 from wsltool.nets.ten_crops import (
     check_ten_crops,
     mean_of_crops,
@@ -30,15 +27,9 @@ from wsltool.nets.ten_crops import (
     warp_to_crop,
 )
 
-__all__ = ["CamBatch", "ChooseClasses", "Crops", "LoadPicture", "run_cams"]
+__all__ = ["CamBatch", "ChooseClasses", "Crops", "run_cams"]
 
 Crops = Literal["one", "ten"]
-
-LoadPicture = Callable[[int], NDArray[np.uint8]]
-"""Takes a row, returns its picture (row, column, 3) uint8 RGB; can be pickled.
-
-Raises `BadImageError` for a picture that cannot be used.
-"""
 
 ChooseClasses = Callable[[Sequence[int], NDArray[np.float32]], NDArray[np.integer[Any]]]
 """Takes rows and their class scores (num_rows, num_classes), returns the classes whose maps
@@ -76,77 +67,11 @@ class CamBatch:
     error: list[str | None]
 
 
-class _Item(NamedTuple):
-    row: int
-    inputs: list[NDArray[np.uint8]]
-    inside: list[NDArray[np.float32]]
-    extent_4: NDArray[np.float64]
-    error: str | None
-    failure: WslError | None
-
-
-class _Inputs(NamedTuple):
-    """A batch; `inputs` and `inside` hold a tensor a scale, `extent_N4` is of the finest frame."""
-
-    rows: list[int]
-    inputs: list[Tensor]
-    inside: list[Tensor]
-    extent_N4: NDArray[np.float64]
-    error: list[str | None]
-    failure: list[WslError | None]
-
-
 class _Pass(NamedTuple):
     """What the network made of one scale: plain and, if wanted, mirrored, or ten crops."""
 
     input_px: tuple[int, int]
     activations: list[Activations]
-
-
-class _CamInputs(Dataset[_Item]):
-    """Pictures as the network wants them, one array a scale."""
-
-    def __init__(self, load_picture: LoadPicture, presets: Sequence[Preprocess]) -> None:
-        self.load_picture = load_picture
-        self.presets = presets
-        self.finest = max(presets, key=lambda preset: preset.size_px)
-
-    def __getitem__(self, row: int) -> _Item:
-        try:
-            picture_HWC = self.load_picture(row)
-            inputs = [preset.apply(picture_HWC)[0] for preset in self.presets]
-        except BadImageError as error:
-            return self._empty(row, str(error), None)
-        except WslError as error:
-            return self._empty(row, None, error)  # handed over, so that no traceback is printed
-        height_px, width_px = picture_HWC.shape[:2]
-        inside = [preset.inside(width_px, height_px) for preset in self.presets]
-        return _Item(
-            row,
-            inputs,
-            [np.array(part, np.float32) for part in inside],
-            np.array(self.finest.extent(width_px, height_px)),
-            None,
-            None,
-        )
-
-    def _empty(self, row: int, error: str | None, failure: WslError | None) -> _Item:
-        sizes = [preset.size_px for preset in self.presets]
-        blank = [np.zeros((3, size, size), np.uint8) for size in sizes]
-        inside = [np.array([0, 0, 1, 1], np.float32)] * len(sizes)
-        return _Item(row, blank, inside, np.zeros(4), error, failure)
-
-
-def _collate(items: list[_Item]) -> _Inputs:
-    scales = range(len(items[0].inputs))
-    return _Inputs(
-        [item.row for item in items],
-        [torch.from_numpy(np.stack([item.inputs[s] for item in items])) for s in scales],
-        [torch.from_numpy(np.stack([item.inside[s] for item in items])) for s in scales],
-        np.stack([item.extent_4 for item in items]),
-        [item.error for item in items],
-        [item.failure for item in items],
-    )
 
 
 def run_cams(
@@ -214,24 +139,14 @@ def run_cams(
         check_ten_crops(model)
         presets = [warp_to_crop(model.preprocess)]
     network = model.cam_network.eval().to(device)
-    dataset = _CamInputs(load_picture, presets)
     least_px = network.window.size_px if network.window else 1
     layout = fastest_layout(network, max(model.preprocess.size_px, least_px), device)
-    finest = presets.index(dataset.finest)
+    finest = presets.index(max(presets, key=lambda preset: preset.size_px))
     kind = _TenCropRunner if crops == "ten" else _Runner
     run = kind(model, network, device, precision, flip, layout, finest)
-    loaded = load_batches(
-        dataset,
-        batches,
-        _collate,
-        workers=workers,
-        pin=device.type == "cuda",
-    )
+    loaded = picture_inputs(presets, load_picture, batches, device=device, workers=workers)
     with closing(loaded):
         for inputs in loaded:
-            for failure in inputs.failure:
-                if failure is not None:
-                    raise failure
             yield run(inputs, choose)
 
 
@@ -248,7 +163,7 @@ class _Runner:
     finest: int
 
     @torch.inference_mode()
-    def __call__(self, inputs: _Inputs, choose: ChooseClasses) -> CamBatch:
+    def __call__(self, inputs: PictureInputs, choose: ChooseClasses) -> CamBatch:
         with computing(self.device, self.precision):
             passes = list(map(self._pass, inputs.inputs, inputs.inside))
             logit = torch.stack([act.logit_NK.float() for one in passes for act in one.activations])

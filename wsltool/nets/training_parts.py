@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from wsltool.nets.checkpoint import Record
 from wsltool.nets.distributed import World
 from wsltool.nets.examples import LoadBoxes
-from wsltool.nets.inference import LoadPicture
 from wsltool.nets.models import Model
+from wsltool.nets.picture_inputs import LoadPicture
 from wsltool.nets.validation import Measure
 
 __all__ = ["Feedback", "Labelled", "Place", "Validated", "Watcher"]

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,8 @@ import numpy as np
 from wsltool.errors import BadImageError, UsageError
 from wsltool.stages.chosen import ClassChoice, parse_choice
 from wsltool.stages.class_columns import match_classes
+from wsltool.stages.half import as_float16
+from wsltool.stages.model_behind import UsedModel, given_model
 from wsltool.stages.options import (
     PathLike,
     Settings,
@@ -27,8 +26,9 @@ from wsltool.stages.options import (
     torch_settings,
 )
 from wsltool.stages.pictures import Pictures
+from wsltool.stages.pictures_behind import good_batches
 from wsltool.stages.plan import Job
-from wsltool.stages.run import Block, Rows, Tick, leave_out, open_input, rebased, row_job, run
+from wsltool.stages.run import Block, Rows, Tick, leave_out, open_input, row_job, run
 from wsltool.stores.store import Store
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ MapDtype = Literal["float32", "float16"]
 Crops = Literal["one", "ten"]
 
 _REVISION = 2
-_LARGEST_FLOAT16 = 65504
 
 
 def cam(
@@ -119,9 +118,7 @@ def cam(
     """
     settings, torch_options = Settings.of(options), torch_settings(options)
     choice = parse_choice(classes)
-    model = os.fspath(model)
     params = {
-        "model": Path(model).name if Path(model).is_file() else model,
         "classes": choice.text,
         "scales": _scales(scales),
         "flip": flip,
@@ -131,22 +128,20 @@ def cam(
         "precision": torch_options.precision,
     }
     _check_options(params, input_size, fit)
-    from wsltool.nets.models import load_model
-
     with open_input(input, "images", "cam") as source:
-        network = load_model(model, weights=None if weights is None else Path(weights))
-        network.preprocess = network.preprocess.at(size=input_size, fit=fit)
-        params |= {"input_size": network.preprocess.size_px, "fit": network.preprocess.fit}
+        used = given_model(model, weights, input_size=input_size, fit=fit, maps=True)
+        preprocess = used.model.preprocess
+        params |= {"input_size": preprocess.size_px, "fit": preprocess.fit}
         maker = _MapMaker(
             source=source,
-            model=network,
+            used=used,
             choice=choice,
             pictures=Pictures(source, None if images is None else Path(images)),
-            params=params,
+            params={"model": used.name} | params,
             settings=settings,
             torch_options=torch_options,
         )
-        return run(maker.job(Path(weights or model)), maker.compute, settings)
+        return run(maker.job(), maker.compute, settings)
 
 
 def _scales(scales: Any) -> list[float]:
@@ -182,12 +177,17 @@ class _MapMaker:
     """What all blocks of one run share."""
 
     source: Store
-    model: Model
+    used: UsedModel
     choice: ClassChoice
     pictures: Pictures
     params: dict[str, Any]
     settings: Settings
     torch_options: TorchSettings
+
+    @property
+    def model(self) -> Model:
+        """The model, for the input size and fit wanted."""
+        return self.used.model
 
     @functools.cached_property
     def columns(self) -> Array:
@@ -199,20 +199,19 @@ class _MapMaker:
         """Slots that every store of this choice has, however few of its images are good."""
         return max(1, min(self.choice.top, len(self.columns)))
 
-    def job(self, file: Path) -> Job:
-        """Return the job; `file` holds the network, where that is a file."""
+    def job(self) -> Job:
+        """Return the job."""
         num_classes = len(self.columns)
         num_rows, num_cols = self._grid()
         num_slots = self.choice.most_slots(self.source, num_classes)
         folder = (self.settings.output or self.source.path).parent
-        path = rebased(str(file), Path.cwd(), folder) if file.is_file() else self.params["model"]
         return row_job(
             self.settings,
             "cam",
             "maps",
             self.source,
             params=self.params,
-            inputs={"model": {"path": path, "kind": "model", "digest": self._fingerprint()}},
+            inputs={"model": self.used.record(folder)},
             revision=_REVISION,
             row_bytes=4 * (num_slots * num_rows * num_cols + num_classes),
             attributes={
@@ -249,14 +248,6 @@ class _MapMaker:
             )
         return used
 
-    def _fingerprint(self) -> str:
-        """Return the digest of the weights, with the preprocessing where code decides it."""
-        if ":" not in self.model.arch:
-            return self.model.fingerprint
-        header = json.dumps(self.model.preprocess.to_header(), sort_keys=True)
-        total = hashlib.sha256(f"{self.model.fingerprint}{header}".encode()).hexdigest()
-        return f"sha256:{total}"
-
     def compute(self, blocks: list[Block], tick: Tick) -> Iterator[Rows]:
         """Yield the rows of each block; a batch never crosses a block."""
         from wsltool.nets.inference import run_cams
@@ -265,7 +256,7 @@ class _MapMaker:
         found = run_cams(
             self.model,
             self.pictures,
-            [batch for block in blocks for batch in _batches(self.source, block, size)],
+            [batch for block in blocks for batch in good_batches(self.source, block, size)],
             self.choose,
             scales=self.params["scales"],
             flip=self.params["flip"],
@@ -314,7 +305,7 @@ class _MapMaker:
                     leave_out(self.source, self.settings, rows, block.start + n, n, bad)
             self._fill(rows, batch, place_N)
         if self.params["map_dtype"] == "float16":
-            rows["map"] = _as_float16(rows["map"])
+            rows["map"] = as_float16(rows["map"], "--map-dtype", "a map")
         return rows
 
     def _fill(self, rows: Rows, batch: CamBatch, place_N: Array) -> None:
@@ -348,23 +339,3 @@ def _empty_rows(num_rows: int, batches: list[CamBatch], num_classes: int, least_
         "map_extent": np.zeros((num_rows, 4), np.float32),
         "class_score": np.full((num_rows, num_classes), -np.inf, np.float32),
     }
-
-
-def _batches(source: Store, block: Block, batch_size: int) -> Iterator[list[int]]:
-    """Yield the rows of each batch of a block; a skipped image is in none."""
-    good_N = np.ones(block.num_rows, bool)
-    if "image_status" in source:
-        good_N = source.rows("image_status", block.start, block.stop) == 0
-    rows = (block.start + np.flatnonzero(good_N)).tolist()
-    for at in range(0, len(rows), batch_size):
-        yield rows[at : at + batch_size]
-
-
-def _as_float16(map_NSHW: Array) -> Array:
-    largest = float(np.abs(map_NSHW).max(initial=0))
-    if largest > _LARGEST_FLOAT16:
-        raise UsageError(
-            f"--map-dtype float16 holds values up to 65504, a map has {largest:g}. "
-            "Pass --map-dtype float32 --overwrite."
-        )
-    return map_NSHW.astype(np.float16)

@@ -1,14 +1,15 @@
-"""Stage ``inspect``: what is in a store and where it came from."""
+"""Stage ``inspect``: what is in a store and where it came from, or which layers a model has."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from wsltool.stages.options import PathLike
 from wsltool.stores.open import open_store
 
-__all__ = ["inspect"]
+__all__ = ["inspect", "inspect_layers"]
 
 
 def inspect(input: PathLike) -> dict[str, Any]:
@@ -45,3 +46,47 @@ def inspect(input: PathLike) -> dict[str, Any]:
                 for name in store.names
             },
         }
+
+
+def inspect_layers(model: PathLike, *, weights: PathLike | None = None) -> dict[str, Any]:
+    """Return the layers of a model whose activations `extract_features` can take.
+
+    Parameters
+    ----------
+    model : str or path
+        A model file, a name, or ``package.module:function``.
+    weights : path, optional
+        Weights to load into the architecture `model`.
+
+    Returns
+    -------
+    dict
+        ``model`` (its architecture), ``input_size`` and ``layers``, in the order in which they
+        run: ``name``, ``kind``, ``channels``, ``grid`` (rows and columns at that input size),
+        ``nonnegative`` (on pictures of noise), ``default``.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or it fails on its input size.
+    """
+    from wsltool.nets.layers import list_layers
+    from wsltool.nets.models import load_model
+
+    file = None if weights is None else Path(weights)
+    loaded = load_model(os.fspath(model), weights=file, maps=False)
+    return {
+        "model": loaded.arch,
+        "input_size": loaded.preprocess.size_px,
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "channels": layer.num_channels,
+                "grid": list(layer.grid),
+                "nonnegative": layer.nonnegative,
+                "default": layer.is_default,
+            }
+            for layer in list_layers(loaded)
+        ],
+    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -23,12 +23,14 @@ from wsltool.stages.scored_records import box_predictions, truths
 from wsltool.stores.store import Store
 from wsltool.views.gallery import Case
 
-__all__ = ["DEFAULT_THRESHOLD", "Judged", "Shown", "drawn_at", "judge"]
+__all__ = ["DEFAULT_THRESHOLD", "HIT_IOU", "Judged", "Shown", "drawn_at", "judge"]
 
 Array = np.ndarray[Any, Any]
 
 DEFAULT_THRESHOLD = 0.2
 """Of the maximum: where boxes are drawn when there are only maps."""
+HIT_IOU = 0.5
+"""From this IoU with a true box on a box is right."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ class Judged:
     iou_M: Array
     prior_MF: Array
     has_boxes: bool
+
+    def take(self, place_M: Array) -> Judged:
+        """Return some of the pairs, in the given order."""
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        held = {name: one[place_M] for name, one in own.items() if name != "has_boxes"}
+        return Judged(**held, has_boxes=self.has_boxes)
 
 
 def judge(store: Store, truth: Store) -> Judged:
@@ -156,12 +164,18 @@ class Shown:
 
     def cases(self, judged: Judged, chosen: Array, report: Reporter) -> Iterator[Case]:
         """Yield the cases one at a time; a picture that cannot be read is left out."""
+        return (case for _, case in self.numbered(judged, chosen, report))
+
+    def numbered(
+        self, judged: Judged, chosen: Array, report: Reporter
+    ) -> Iterator[tuple[int, Case]]:
+        """Yield the same with the numbers of their pairs."""
         names = self.truth.class_names()
         map_row = {} if self.maps is None else _row_of(self.maps)
         for index, image_id, picture in self.readable(judged.truth_row_M, chosen, report):
             class_index, box_4 = int(judged.class_M[index]), judged.box_M4[index]
             heat, level, score = self._heat(map_row.get(image_id), class_index)
-            yield Case(
+            case = Case(
                 image_id=image_id,
                 class_name=names[class_index],
                 picture_HWC=picture,
@@ -173,6 +187,7 @@ class Shown:
                 note="" if self.maps is None or heat is not None else "no map of this class",
                 contour_level=level,
             )
+            yield index, case
 
     def readable(
         self, truth_row_M: Array, chosen: Array, report: Reporter

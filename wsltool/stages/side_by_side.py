@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wsltool.errors import ProtocolError
-from wsltool.stages.judged import Judged, Shown
+from wsltool.stages.judged import Judged, Shown, judge
 from wsltool.stages.map_rows import MapRow, map_rows, row_named
 from wsltool.stages.model_behind import iteration_behind
 from wsltool.stages.report import Reporter
 from wsltool.stages.scored import join_images
 from wsltool.stages.scored_records import truths
+from wsltool.stages.view_found import chosen_pairs
+from wsltool.stages.view_page import Page, provenance_of
 from wsltool.stores.store import Store
-from wsltool.views.comparison import CaseRow, Section
+from wsltool.views.comparison import CaseRow, Section, write_comparison
 from wsltool.views.gallery import Case
 from wsltool.views.overlay import PeakMark
 from wsltool.views.selection import NUM_CLASSES, sample_class, select_cases
@@ -29,6 +32,8 @@ __all__ = [
     "map_label",
     "panel_cases",
     "panel_sections",
+    "write_compared",
+    "write_over",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -262,3 +267,54 @@ def distance_sections(truth: Store, found: Distances, num: int, samples: int) ->
 
 def _class_words(px_M: Array) -> str:
     return f"{len(px_M)} case{'s'[: len(px_M) != 1]}, {px_M.mean():.0f} px on average"
+
+
+# ---------------------------------------------------------------- pages
+
+
+def write_over(about: Page, shown: Shown, stores: Sequence[Store]) -> Path:
+    """Write the maps of several stores side by side, of the cases that the first one chooses."""
+    judged = judge(shown.store, shown.truth)
+    chosen = chosen_pairs(judged, about)
+    names = [store.path.stem for store in stores]
+    names = names if len(names) < 5 else [names[0], f"{len(names) - 1} other stores"]
+    return write_comparison(
+        about.folder,
+        panel_cases(stores, shown, judged, chosen, about.report),
+        title=f"{', '.join(names[:-1])} and {names[-1]}, side by side",
+        facts=[
+            ("images", str(len(np.unique(judged.truth_row_M)))),
+            ("images and classes", str(len(judged.class_M))),
+            ("stores", str(len(stores))),
+        ],
+        sections=panel_sections(shown.truth, judged, chosen, about.num, about.samples),
+        marks=[("first", "maximum")],
+        provenance=provenance_of(stores, about.folder),
+        overwrite=about.overwrite,
+        identity=about.identity_of(shown),
+    )
+
+
+def write_compared(about: Page, shown: Shown, other: Store) -> Path:
+    """Write the maxima of two stores on one picture each."""
+    first, found = shown.store, distances(shown.store, other, shown.truth)
+    sections = distance_sections(shown.truth, found, about.num, about.samples)
+    chosen = np.unique([m for part in sections for row in part.rows for m in row.numbers])
+    facts = [
+        ("images and classes", str(len(found.px_M))),
+        ("mean distance", f"{found.px_M.mean():.1f} px"),
+        ("median", f"{np.median(found.px_M):.1f} px"),
+    ]
+    if found.num_without:
+        facts.append(("without a map in both", f"{found.num_without}, not counted"))
+    return write_comparison(
+        about.folder,
+        distance_cases(found, shown, chosen.astype(np.int64), about.report),
+        title=f"{first.path.stem} and {other.path.stem}: how far apart are their maxima?",
+        facts=facts,
+        sections=sections,
+        marks=[("first", map_label(first)), ("other", map_label(other))],
+        provenance=provenance_of([first, other], about.folder),
+        overwrite=about.overwrite,
+        identity=about.identity_of(shown),
+    )

@@ -194,7 +194,8 @@ class Store:
     def pattern_rows(self, start: int, stop: int) -> slice:
         """Return which rows of the pattern arrays belong to images ``start:stop``.
 
-        ``pattern_cell`` rises, so they are found by halving: a chunk is read a step.
+        ``pattern_cell`` rises, so they are found by halving: a chunk is read a step, and the
+        last one is searched whole.
         """
         offsets = self.rows("cell_start", start, stop + 1)
         low, high = (self._first_pattern(int(cell)) for cell in (offsets[0], offsets[-1]))
@@ -230,13 +231,14 @@ class Store:
     def _first_pattern(self, cell: int) -> int:
         """Return the first row of ``pattern_cell`` that is `cell` or more."""
         low, high = 0, self.shape("pattern_cell")[0]
-        while low < high:
+        chunk = chunk_rows((high,), self.dtype("pattern_cell"))
+        while high - low > chunk:
             middle = (low + high) // 2
             if int(self.rows("pattern_cell", middle, middle + 1)[0]) < cell:
                 low = middle + 1
             else:
                 high = middle
-        return low
+        return low + int(np.searchsorted(self.rows("pattern_cell", low, high), cell))
 
     def gather(
         self, row_M: Array, names: Iterable[str], axes: Iterable[str] = ()

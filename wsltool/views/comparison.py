@@ -27,12 +27,15 @@ __all__ = ["CaseRow", "Section", "write_comparison"]
 Pairs = Sequence[tuple[str, str]]
 
 _MAP = (
-    '<button data-toggle="map" aria-pressed="true"><i class="sign map"></i>score map'
-    " <kbd>M</kbd></button>"
+    '<button data-toggle="map" aria-pressed="{}"><i class="sign map"></i>{} <kbd>M</kbd></button>'
 )
 _BOXES = (
     '<button data-toggle="boxes" aria-pressed="true"><i class="sign true"></i>true box'
     " <kbd>B</kbd></button>"
+)
+_CHANGED = (
+    '<button data-toggle="boxes" aria-pressed="true"><i class="sign former"></i>before'
+    '<i class="sign latter"></i>after<i class="sign true"></i>true <kbd>B</kbd></button>'
 )
 
 
@@ -47,21 +50,28 @@ class CaseRow:
     numbers
         Numbers of cases, as `write_comparison` is given them; those that were left out are
         not shown.
+    stays
+        Whether title and detail are shown where there is no case.
     """
 
     title: str
     detail: str
     numbers: Sequence[int]
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: its anchor, heading, a sentence, and rows of cases."""
+    """A part of the page: its anchor, heading, a sentence, and rows of cases.
+
+    `listed` says whether the bar on top leads there.
+    """
 
     anchor: str
     name: str
     lead: str
     rows: Sequence[CaseRow]
+    listed: bool = True
 
 
 def write_comparison(
@@ -71,7 +81,9 @@ def write_comparison(
     title: str,
     facts: Pairs,
     sections: Sequence[Section],
-    marks: Pairs,
+    marks: Pairs = (),
+    map_name: str = "score map",
+    starts_bare: bool = False,
     provenance: Pairs = (),
     longest_px: int = 720,
     overwrite: bool = False,
@@ -92,7 +104,12 @@ def write_comparison(
     sections
         What is shown where; a case may stand in several.
     marks
-        The legend of the maxima: (``first`` or ``other``, whose it is).
+        The legend beside maps and boxes: (``first`` or ``other``, whose maximum it is), or
+        (``contour``, what is outlined).
+    map_name
+        What the heat over the pictures is.
+    starts_bare
+        Whether the heat is hidden until somebody asks for it.
     provenance
         (name, value) at the end.
     longest_px
@@ -122,11 +139,13 @@ def write_comparison(
             photo = panels[0].picture_href if panels else None
             panels.append(write_case(draft, num_cases, case, longest_px, photo))
             num_cases += 1
-        toggles = _toggles([case for panels in shown.values() for case in panels])
+        cases_shown = [case for panels in shown.values() for case in panels]
+        toggles = _toggles(cases_shown, map_name, "false" if starts_bare else "true")
         css = ' class="panels"' * any(len(panels) > 1 for panels in shown.values())
         body = "".join(_section(section, shown) for section in sections)
+        head = page_head(title, "no-map" if starts_bare else "")
         page = (
-            f"{page_head(title)}<header><div><h1>{escape(title)}</h1>"
+            f"{head}<header><div><h1>{escape(title)}</h1>"
             f'<dl class="facts">{pairs_list(facts)}</dl></div></header>'
             f"{_tools(sections, marks, toggles, has_provenance=bool(provenance))}"
             f"<main{css}>{body}{provenance_footer(provenance)}</main>"
@@ -136,13 +155,15 @@ def write_comparison(
     return folder / PAGE_NAME
 
 
-def _toggles(cases: Sequence[ShownCase]) -> str:
-    has_map = any(case.heat_href for case in cases)
-    return _MAP * has_map + _BOXES * any(len(case.true_box_B4) for case in cases)
+def _toggles(cases: Sequence[ShownCase], map_name: str, map_is_on: str) -> str:
+    heat = _MAP.format(map_is_on, escape(map_name)) * any(case.heat_href for case in cases)
+    if any(case.former_box_B4 is not None for case in cases):
+        return heat + _CHANGED
+    return heat + _BOXES * any(len(case.true_box_B4) for case in cases)
 
 
 def _tools(sections: Sequence[Section], marks: Pairs, toggles: str, *, has_provenance: bool) -> str:
-    links = [(section.anchor, section.name) for section in sections]
+    links = [(section.anchor, section.name) for section in sections if section.listed]
     links += [("made", "Made by")] * has_provenance
     nav = "".join(f'<a href="#{anchor}">{escape(name)}</a>' for anchor, name in links)
     legend = "".join(
@@ -173,4 +194,5 @@ def _row(row: CaseRow, anchor: str, shown: dict[int, list[ShownCase]]) -> str:
         return f'<div class="grid">{cards}</div>' if cards else ""
     head = f'<h3>{escape(row.title)}</h3><div class="count id">{escape(row.detail)}</div>'
     strip = f'<div class="strip">{cards}</div>' if cards else ""
-    return f'<div class="class"><div>{head}</div>{strip}</div>' if cards else ""
+    shown_row = f'<div class="class"><div>{head}</div>{strip}</div>'
+    return shown_row if cards or row.stays else ""

@@ -35,6 +35,8 @@ class Case:
         (H, W) float at the picture's size, NaN or −inf outside the map's extent; or None.
     predicted_box_B4, true_box_B4
         (B, 4) half-open boxes ``x0 y0 x1 y1`` in pixels of the picture; may be empty.
+    former_box_B4
+        What was predicted before, in the same way; None where nothing is compared.
     iou
         In [0, 1], of the predicted box with the true one that it is judged by. None or
         NaN: none was predicted, or there is nothing to judge by.
@@ -46,6 +48,8 @@ class Case:
         A remark to print with it.
     contour_level
         Threshold of the map, in its own units, to draw as an outline; or None.
+    region_HW
+        (H, W) bool at the picture's size: a region to draw as an outline; or None.
     peaks
         Maxima of maps to mark.
     caption
@@ -60,11 +64,13 @@ class Case:
     heat_HW: FloatArray | None = None
     predicted_box_B4: FloatArray | None = None
     true_box_B4: FloatArray | None = None
+    former_box_B4: FloatArray | None = None
     iou: float | None = None
     class_score: float | None = None
     present: bool = True
     note: str = ""
     contour_level: float | None = None
+    region_HW: NDArray[np.bool_] | None = None
     peaks: tuple[PeakMark, ...] = ()
     caption: str = ""
     verdict: tuple[str, str] | None = None
@@ -93,6 +99,7 @@ class ShownCase:
     peaks: tuple[PeakMark, ...] = ()
     caption: str = ""
     verdict: tuple[str, str] | None = None
+    former_box_B4: NDArray[np.float64] | None = None
 
 
 def check_frac(where: str, value_frac: float | None) -> None:

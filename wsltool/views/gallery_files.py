@@ -29,6 +29,7 @@ from wsltool.views.overlay import (
     heat_contours,
     heat_indices,
     heat_palette,
+    region_contours,
     resize_picture,
     unit_heat,
 )
@@ -92,6 +93,7 @@ def write_case(
     """
     picture = check_picture(case.picture_HWC() if callable(case.picture_HWC) else case.picture_HWC)
     predicted, true = check_boxes(case.predicted_box_B4), check_boxes(case.true_box_B4)
+    former = None if case.former_box_B4 is None else check_boxes(case.former_box_B4)
     height_px, width_px = picture.shape[:2]
     stem = f"{PICTURE_FOLDER}/{row:05d}{_slug(case.image_id)}"
     hrefs = photo_href or f"{stem}.jpg", f"{stem}-map.png", f"{stem}-overlay.jpg"
@@ -108,7 +110,9 @@ def write_case(
         case.heat_HW,
         predicted,
         true,
+        former_box_B4=former,
         contour_level=case.contour_level,
+        region_HW=case.region_HW,
         peaks=case.peaks,
         longest_px=longest_px,
     )
@@ -121,7 +125,8 @@ def write_case(
         heat_href=None if case.heat_HW is None else hrefs[1],
         overlay_href=hrefs[2],
         marks=outline
-        + _box_marks(predicted, "predicted")
+        + _box_marks(predicted, "predicted" if former is None else "latter")
+        + ("" if former is None else _box_marks(former, "former"))
         + _box_marks(true, "true")
         + _peak_marks(case.peaks),
         predicted_box_B4=predicted,
@@ -133,6 +138,7 @@ def write_case(
         peaks=case.peaks,
         caption=case.caption,
         verdict=case.verdict,
+        former_box_B4=former,
     )
 
 
@@ -164,7 +170,11 @@ def _write_heat(path: Path, case: Case, shown_wh: tuple[int, int], size_wh: tupl
     picture.putpalette(palette[:, :3].tobytes())
     picture.save(path, "PNG", transparency=palette[:, 3].tobytes(), optimize=True)
     scale_xy = size_wh[0] / shown_wh[0], size_wh[1] / shown_wh[1]
-    return _contour_path(heat_contours(heat), scale_xy)
+    outlines = heat_contours(heat)
+    if case.region_HW is not None:
+        check_heat_size(case.region_HW, size_wh[::-1])
+        outlines += region_contours(case.region_HW, shown_wh)
+    return _contour_path(outlines, scale_xy)
 
 
 def _box_marks(box_B4: NDArray[np.float64], css: str) -> str:

@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 from wsltool.views.gallery_case import Bar, ClassRow, ShownCase
 from wsltool.views.gallery_style import SCRIPT, STYLE
-from wsltool.views.overlay import FIRST_RGB, OTHER_RGB, PREDICTED_RGB, TRUE_RGB, heat_palette
+from wsltool.views.overlay import (
+    FIRST_RGB,
+    FORMER_RGB,
+    LATTER_RGB,
+    OTHER_RGB,
+    PREDICTED_RGB,
+    TRUE_RGB,
+    heat_palette,
+)
 from wsltool.views.selection import sample_class, select_cases
 
 __all__ = [
@@ -117,18 +125,20 @@ def render_dialog(toggles: str) -> str:
     return f"{_DIALOG.replace('TOGGLES', toggles)}<script>{SCRIPT}</script>"
 
 
-def page_head(title: str) -> str:
+def page_head(title: str, body_css: str = "") -> str:
     """Return the page up to its body, the colours of `wsltool.views.overlay` included."""
+    body = f'<body class="{body_css}">' if body_css else "<body>"
     stops = ",".join(f"rgb({r} {g} {b})" for r, g, b, _ in heat_palette()[::51].tolist())
     colours = (
         f":root{{--heat:linear-gradient(90deg,{stops});--true:rgb{TRUE_RGB};"
-        f"--predicted:rgb{PREDICTED_RGB};--first:rgb{FIRST_RGB};--other:rgb{OTHER_RGB}}}"
+        f"--predicted:rgb{PREDICTED_RGB};--first:rgb{FIRST_RGB};--other:rgb{OTHER_RGB};"
+        f"--former:rgb{FORMER_RGB};--latter:rgb{LATTER_RGB}}}"
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f'<title>{escape(title)}</title><link rel="icon" href="data:,">'
-        f"<style>{STYLE}{colours}</style></head><body>"
+        f"<style>{STYLE}{colours}</style></head>{body}"
     )
 
 
@@ -330,7 +340,10 @@ def _details(case: ShownCase) -> str:
         pairs.insert(2, ("IoU", "–" if math.isnan(case.iou) else f"{case.iou:.4f}"))
     pairs += [(f"{which} maximum", f"{x:g}, {y:g}") for x, y, which in case.peaks]
     rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
-    if case.verdict is None:
+    if case.former_box_B4 is not None:
+        rows += f"<dt>before</dt><dd>{_box_lines(case.former_box_B4)}</dd>"
+        rows += f"<dt>after</dt><dd>{_box_lines(case.predicted_box_B4)}</dd>"
+    elif case.verdict is None:
         rows += f"<dt>predicted</dt><dd>{_box_lines(case.predicted_box_B4)}</dd>"
     rows += f"<dt>true</dt><dd>{_box_lines(case.true_box_B4)}</dd>"
     rows += f"<dt>note</dt><dd>{escape(case.note)}</dd>" if case.note else ""

@@ -12,7 +12,7 @@ STYLE: Final = """
 @media(prefers-color-scheme:dark){:root{--page:#101216;--card:#1a1d23;--mat:#0a0b0e;--ink:#eceef2;
  --soft:#9aa3b0;--line:#2b3039;--accent:#3fc1b6;--miss:#ff8d66;--none:#9aa3b0;--base:#646d7b}}
 *{box-sizing:border-box}
-html{scroll-behavior:smooth;scroll-padding-top:64px}
+html{scroll-behavior:smooth;scroll-padding-top:96px}
 body{margin:0;background:var(--page);color:var(--ink);
  font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif}
 main,header>div,.tools>div{max-width:1560px;margin:0 auto;padding:0 24px}
@@ -38,7 +38,7 @@ header{background:var(--card);border-bottom:1px solid var(--line);padding:28px 0
 .tools{position:sticky;top:0;z-index:5;background:var(--page);border-bottom:1px solid var(--line)}
 .tools>div{display:flex;flex-wrap:wrap;gap:8px 18px;align-items:center;padding-top:9px;
  padding-bottom:9px;font-size:14px}
-.tools nav{display:flex;gap:16px;margin-right:auto}
+.tools nav{display:flex;flex-wrap:wrap;gap:4px 16px;margin-right:auto}
 .tools nav a{text-decoration:none;color:var(--soft);white-space:nowrap}
 .tools nav a:hover{color:var(--ink);text-decoration:underline}
 .keys{display:flex;flex-wrap:wrap;gap:8px}
@@ -52,6 +52,8 @@ kbd{font:600 11px/1 ui-monospace,SFMono-Regular,Menlo,monospace;color:var(--soft
 .sign{width:28px;height:18px;border-radius:2px;flex:none}
 .sign.map{width:64px;height:14px;background:var(--heat)}
 .sign.predicted{background:#0c0e16;border:3px solid var(--predicted)}
+.sign.latter{background:#0c0e16;border:3px solid var(--latter)}
+.sign.former{background:#0c0e16;border:3px dotted var(--former)}
 .sign.true{background:#0c0e16;border:3px dashed var(--true)}
 .sign.contour{background:#7a2d8c;border:2px solid #fff;
  border-radius:8px;outline:1px solid var(--line)}
@@ -72,10 +74,12 @@ section{margin:34px 0 0}
 .frame svg *{fill:none;vector-effect:non-scaling-stroke}
 .dark{stroke:#0c0e16;stroke-width:4.5px;opacity:.85}
 .predicted .lit{stroke:var(--predicted);stroke-width:2.25px}
+.latter .lit{stroke:var(--latter);stroke-width:2.25px}
+.former .lit{stroke:var(--former);stroke-width:2.5px;stroke-dasharray:3.5 2}
 .true .lit{stroke:var(--true);stroke-width:2.25px;stroke-dasharray:7 5}
 .true .dark{stroke-dasharray:7 5}
 .stage .dark{stroke-width:6px}.stage .lit{stroke-width:3px}
-.stage .true *{stroke-dasharray:11 7}
+.stage .true *{stroke-dasharray:11 7}.stage .former .lit{stroke-dasharray:5 3}
 .peak path{stroke-linecap:round;stroke-width:9px}.peak.other path{stroke-linecap:square;
  stroke-width:7px}
 .peak .dark{stroke-width:14px;opacity:1}.peak.other .dark{stroke-width:11.5px}
@@ -86,7 +90,8 @@ section{margin:34px 0 0}
 .sign.first,.sign.other{width:14px;height:14px;border:2px solid #fff;outline:1px solid #0c0e16}
 .sign.first{border-radius:50%;background:var(--first)}.sign.other{background:var(--other)}
 .contour path{stroke:#fff;stroke-width:1.1px;opacity:.9}
-.no-map .heat,.no-map .contour,.no-boxes .predicted,.no-boxes .true{visibility:hidden}
+.no-map .heat,.no-map .frame .contour,.no-boxes .predicted,.no-boxes .true,
+.no-boxes .former,.no-boxes .latter{visibility:hidden}
 .bare .heat,.bare svg{visibility:hidden}
 .meter{position:relative;height:4px;background:var(--line)}
 .meter i{position:absolute;inset:0 auto 0 0;background:var(--miss)}
@@ -148,6 +153,7 @@ dialog .place{margin-right:auto;color:var(--soft);font-variant-numeric:tabular-n
  .tools{position:static}.tools>div>.keys kbd{display:none}
  .grid{grid-template-columns:repeat(2,minmax(0,1fr));gap:10px}
  .grid figcaption{padding:7px 9px 9px}.grid .score{display:none}
+ .grid .first{flex-wrap:wrap;gap:0 8px}
  .class{grid-template-columns:minmax(0,1fr)}.strip{gap:6px}
  .strip .second{display:none}.strip .first{float:none;margin:0;justify-content:center}
  .bars{grid-template-columns:minmax(0,11ch) minmax(60px,1fr) max-content;flex-basis:100%}

@@ -17,9 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsltool.errors import BadImageError, UsageError
+from wsltool.views.overlay_marks import (
+    CONTOUR_RGB,
+    FIRST_RGB,
+    FORMER_RGB,
+    LATTER_RGB,
+    OTHER_RGB,
+    OUTLINE_RGB,
+    PREDICTED_RGB,
+    TRUE_RGB,
+    draw_box,
+    draw_peak,
+)
 
 __all__ = [
     "FIRST_RGB",
+    "FORMER_RGB",
+    "LATTER_RGB",
     "OTHER_RGB",
     "OUTLINE_RGB",
     "PREDICTED_RGB",
@@ -33,24 +47,13 @@ __all__ = [
     "heat_contours",
     "heat_indices",
     "heat_palette",
+    "region_contours",
     "resize_picture",
     "unit_heat",
 ]
 
 UInt8Array = NDArray[np.uint8]
 FloatArray = NDArray[np.floating]
-
-TRUE_RGB: Final = (54, 200, 255)
-"""Sky blue, dashed: true boxes. Blue and yellow stay apart for every colour vision."""
-PREDICTED_RGB: Final = (255, 230, 30)
-"""Yellow, solid: predicted boxes."""
-FIRST_RGB: Final = (229, 26, 38)
-"""Red, a disc: the maximum of the first map (Kim et al. 2017, figure 4)."""
-OTHER_RGB: Final = (255, 146, 10)
-"""Orange, a square: the maximum of the other map. The shapes tell them apart without colour."""
-OUTLINE_RGB: Final = (12, 14, 22)
-"""Nearly black: beside every line, so that it shows on any background."""
-CONTOUR_RGB: Final = (255, 255, 255)
 
 MAX_HEAT_ALPHA: Final = 0.64
 
@@ -244,10 +247,20 @@ def heat_contours(heat: UnitHeat) -> list[NDArray[np.float64]]:
     """
     if heat.level is None:
         return []
-    above_HW = np.nan_to_num(heat.heat_HW, nan=-1.0) > heat.level
-    outlines, _ = cv2.findContours(
-        above_HW.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE
-    )
+    return _outlines((np.nan_to_num(heat.heat_HW, nan=-1.0) > heat.level).astype(np.uint8))
+
+
+def region_contours(
+    region_HW: NDArray[np.bool_], size_wh: tuple[int, int]
+) -> list[NDArray[np.float64]]:
+    """Outlines of a region of the picture, (points, 2) x y each, in display pixels."""
+    mask_HW = cv2.resize(region_HW.astype(np.uint8), size_wh, interpolation=cv2.INTER_NEAREST)
+    return _outlines(np.asarray(mask_HW, np.uint8))
+
+
+def _outlines(mask_HW: UInt8Array) -> list[NDArray[np.float64]]:
+    """Return the closed outlines of what is 1, those around holes included."""
+    outlines, _ = cv2.findContours(mask_HW, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     return [
         np.asarray(cv2.approxPolyDP(outline, 0.7, True), np.float64).reshape(-1, 2) + 0.5
         for outline in outlines
@@ -260,7 +273,9 @@ def draw_overlay(
     predicted_box_B4: FloatArray | None = None,
     true_box_B4: FloatArray | None = None,
     *,
+    former_box_B4: FloatArray | None = None,
     contour_level: float | None = None,
+    region_HW: NDArray[np.bool_] | None = None,
     peaks: Sequence[PeakMark] = (),
     longest_px: int = 360,
 ) -> UInt8Array:
@@ -276,8 +291,12 @@ def draw_overlay(
     predicted_box_B4, true_box_B4
         (B, 4) half-open boxes in pixels of the picture; None or empty draws none. Parts
         outside the picture are cut off.
+    former_box_B4
+        What was predicted before, (B, 4), perhaps empty; None where nothing is compared.
     contour_level
         Outline of ``heat > contour_level``, in the heat's own units.
+    region_HW
+        (H, W), at the picture's own size, a region to outline, too; None for none.
     peaks
         Points to mark: a red disc for the first map, an orange square for the other.
     longest_px
@@ -288,7 +307,7 @@ def draw_overlay(
     numpy.ndarray
         RGB uint8. A box is a line drawn inwards from its edge, between two dark lines:
         true ones dashed blue, predicted ones yellow below them, so both show where they
-        agree.
+        agree. Where boxes are compared, the former ones are dotted red and the others green.
 
     Raises
     ------
@@ -308,17 +327,24 @@ def draw_overlay(
         heat = unit_heat(heat_HW, size_wh, contour_level)
         canvas = _blend(canvas, heat_indices(heat.heat_HW))
         _draw_contours(canvas, heat_contours(heat), line_px)
+    if region_HW is not None:
+        check_heat_size(region_HW, (height_px, width_px))
+        _draw_contours(canvas, region_contours(region_HW, size_wh), line_px)
     scale_4 = np.tile(np.array(size_wh) / (width_px, height_px), 2)
-    for box in predicted * scale_4:
-        _draw_box(canvas, box, PREDICTED_RGB, line_px, dash_px=0)
-    for box in true * scale_4:
-        _draw_box(canvas, box, TRUE_RGB, line_px, dash_px=4 * line_px)
+    solid = PREDICTED_RGB if former_box_B4 is None else LATTER_RGB
+    for boxes, colour, dash_px in (
+        (predicted, solid, 0),
+        (check_boxes(former_box_B4), FORMER_RGB, 2 * line_px),
+        (true, TRUE_RGB, 4 * line_px),
+    ):
+        for box in boxes * scale_4:
+            draw_box(canvas, box, colour, line_px, dash_px)
     for peak in reversed(peaks):
-        _draw_peak(canvas, np.array(peak[:2]) * scale_4[:2], peak.which, 3 * line_px)
+        draw_peak(canvas, np.array(peak[:2]) * scale_4[:2], peak.which, 3 * line_px)
     return canvas
 
 
-def check_heat_size(heat_HW: FloatArray, size_hw: tuple[int, int]) -> None:
+def check_heat_size(heat_HW: NDArray[np.generic], size_hw: tuple[int, int]) -> None:
     """Refuse heat that does not lie cell by cell on its picture.
 
     Raises
@@ -344,55 +370,3 @@ def _draw_contours(canvas: UInt8Array, outlines: list[NDArray[np.float64]], line
     """Draw closed thin white outlines, anti-aliased, in place."""
     points = [np.floor(outline).astype(np.int32)[:, None] for outline in outlines]
     cv2.polylines(canvas, points, True, CONTOUR_RGB, max(1, line_px // 2), cv2.LINE_AA)
-
-
-def _draw_box(
-    canvas: UInt8Array,
-    box_4: NDArray[np.float64],
-    colour: tuple[int, int, int],
-    line_px: int,
-    dash_px: int,
-) -> None:
-    """Draw one box in place: colour from its edge inwards, dark lines on both sides."""
-    height_px, width_px = canvas.shape[:2]
-    if (box_4[2:] <= 0).any() or box_4[0] >= width_px or box_4[1] >= height_px:
-        return
-    x0, y0 = np.rint(np.clip(box_4[:2], 0, (width_px - 1, height_px - 1))).astype(int)
-    x1, y1 = np.rint(np.clip(box_4[2:], 0, (width_px, height_px))).astype(int)
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    ring = _ring_mask(canvas.shape[:2], (x0, y0, x1, y1), line_px)
-    dark = _ring_mask(canvas.shape[:2], (x0 - 1, y0 - 1, x1 + 1, y1 + 1), line_px + 2)
-    if dash_px:
-        row_H1, column_1W = np.ogrid[:height_px, :width_px]
-        lies_flat_H1 = (row_H1 < y0 + line_px) | (row_H1 >= y1 - line_px)
-        along_HW = np.where(lies_flat_H1, column_1W - x0, row_H1 - y0)
-        on_HW = (along_HW // dash_px) % 2 == 0
-        ring, dark = ring & on_HW, dark & on_HW
-    canvas[dark] = OUTLINE_RGB
-    canvas[ring] = colour
-
-
-def _draw_peak(canvas: UInt8Array, xy_2: NDArray[np.float64], which: str, radius_px: int) -> None:
-    """Draw a disc or a square in place: colour, then a white and a dark rim."""
-    height_px, width_px = canvas.shape[:2]
-    row_H1, col_1W = np.ogrid[:height_px, :width_px]
-    away_HW, aside_HW = np.abs(row_H1 + 0.5 - xy_2[1]), np.abs(col_1W + 0.5 - xy_2[0])
-    is_disc = which == "first"
-    reach_HW = np.hypot(away_HW, aside_HW) if is_disc else np.maximum(away_HW, aside_HW)
-    rim_px = max(1.0, radius_px / 3)
-    canvas[reach_HW <= radius_px + 2 * rim_px] = OUTLINE_RGB
-    canvas[reach_HW <= radius_px + rim_px] = CONTOUR_RGB
-    canvas[reach_HW <= radius_px] = FIRST_RGB if is_disc else OTHER_RGB
-
-
-def _ring_mask(
-    size_hw: tuple[int, ...], edge: tuple[int, int, int, int], line_px: int
-) -> NDArray[np.bool_]:
-    """Mask of the `line_px` outermost pixels inside the half-open `edge` (x0 y0 x1 y1)."""
-    x0, y0, x1, y1 = edge
-    mask_HW = np.zeros(size_hw, dtype=np.bool_)
-    mask_HW[max(y0, 0) : y1, max(x0, 0) : x1] = True
-    if x1 - x0 > 2 * line_px and y1 - y0 > 2 * line_px:
-        inner_rows = slice(max(y0 + line_px, 0), y1 - line_px)
-        mask_HW[inner_rows, max(x0 + line_px, 0) : x1 - line_px] = False
-    return mask_HW
