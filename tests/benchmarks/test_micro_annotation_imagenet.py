@@ -4,7 +4,7 @@ Patterns are those of 1500 training images, labels are what a person said at the
 (``docs/benchmarks/micro-annotation``), figures are of the 300 validation images: GT-known and
 top-1 and top-5 localization accuracy at 20 % of the maximum, and at a threshold fitted on one
 half of the images and scored on the other, both ways. The control draws as many distractors at
-random, ten times. Needs the real pictures; about a quarter of an hour on two idle cores;
+random, five times. Needs the real pictures; about a quarter of an hour on two idle cores;
 ``WSLTOOL_BENCHMARK_WORK`` names a folder that is kept.
 """
 
@@ -31,7 +31,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "efficientnet_lite0": {"input_size": 320},
 }
 FIT = {"fit_objective": "gt-known"}
-NUM_CONTROLS = 10
+NUM_CONTROLS = 5
 
 Hits = dict[tuple[str, int], bool]
 
@@ -63,13 +63,8 @@ class Study:
 
     def clusters(self, least: int) -> Path:
         """Return the clusters of the training images' patterns."""
-        patterns = wsltool.extract_features(
-            self.maps(self.train, "present"),
-            output=self.work / "patterns.zarr",
-            workers=0,
-            weights=self.options.get("weights"),
-            model=self.network,
-        )
+        maps = self.maps(self.train, "present")
+        patterns = wsltool.extract_features(maps, output=self.work / "patterns.zarr", workers=0)
         return wsltool.cluster(patterns, min_clusters=least, output=self.work / f"k{least}.zarr")
 
     def labels(self, least: int) -> Path:

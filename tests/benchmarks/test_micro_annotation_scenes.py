@@ -69,7 +69,7 @@ def annotated(folder: Path, seed: int) -> tuple[list[str], dict[str, tuple[float
     values = []
     for one in (maps, refined):
         (result,) = wsltool.score(wsltool.boxes(one), protocol="corloc")["results"]
-        values.append({row["name"]: row["value"] for row in result["per_class"]})
+        values.append({row["class_name"]: row["value"] for row in result["per_class"]})
     with wsltool.open_store(clusters) as store:
         queue = [SCENE_CLASSES[k] for k in annotation_order(store)]
     return queue, {name: (values[0][name], values[1][name]) for name in SCENE_CLASSES}

@@ -32,8 +32,7 @@ class Study:
     """The stores of one folder."""
 
     def __init__(self, work: Path, data_dir: Path) -> None:
-        self.work = work / "micro-annotation"
-        self.work.mkdir(exist_ok=True)
+        self.work = work
         self.trainval, self.test = (images(data_dir, work, split) for split in ("trainval", "test"))
         self.model = wsltool.train_cls(
             self.trainval,
@@ -43,7 +42,7 @@ class Study:
             freeze="features",
             input_size=320,
             epochs=12,
-            output=self.work / "head.safetensors",
+            output=self.work / "sqv.safetensors",
         )
 
     def maps(self, split: Path) -> Path:
@@ -52,20 +51,19 @@ class Study:
         return wsltool.cam(split, model=self.model, classes="present", output=output)
 
     def cells(self, split: Path) -> Path:
-        """Return the features of every cell, with the patterns that fire."""
+        """Return the features of every cell."""
         output = self.work / f"{split.stem}.cells.zarr"
         return wsltool.extract_features(self.maps(split), cells="all", output=output)
 
     def clusters(self, num: int) -> Path:
         """Return so many clusters a class of trainval's patterns."""
-        output = self.work / f"k{num}.zarr"
-        return wsltool.cluster(
-            self.cells(self.trainval), min_clusters=num, max_clusters=num, output=output
-        )
+        maps, output = self.maps(self.trainval), self.work / f"k{num}.zarr"
+        patterns = wsltool.extract_features(maps, output=self.work / "pat.zarr")
+        return wsltool.cluster(patterns, min_clusters=num, max_clusters=num, output=output)
 
     def labels(self, num: int) -> Path:
         """Return what the oracle says of them."""
-        output = self.work / f"k{num}.json"
+        output = self.work / f"lab.mean.k{num}.json"
         return wsltool.label(self.clusters(num), oracle=self.trainval, output=output)
 
     def refined(self, split: Path, num: int, fill: str) -> Path:
@@ -75,17 +73,15 @@ class Study:
             labels=self.labels(num),
             features=self.cells(split),
             fill=fill,
-            output=self.work / f"{split.stem}.k{num}.{fill}.zarr",
+            output=self.work / f"{split.stem}.mean.k{num}.{fill}.zarr",
         )
 
 
 def boxes_of(maps: Path, chosen_on: Path | None) -> Path:
     """Return boxes at the default threshold, or at those fitted on other maps."""
     if chosen_on is None:
-        return wsltool.boxes(maps, output=maps.with_suffix(".default.zarr"))
-    return wsltool.boxes(
-        maps, fit_threshold=chosen_on, output=maps.with_suffix(".fitted.zarr"), **FIT
-    )
+        return wsltool.boxes(maps, output=maps.with_suffix(".def.zarr"))
+    return wsltool.boxes(maps, fit_threshold=chosen_on, output=maps.with_suffix(".fit.zarr"), **FIT)
 
 
 def thresholds(boxes: Path, num_classes: int) -> Any:

@@ -102,6 +102,10 @@ def test_a_person_labels_with_the_keyboard_alone(browser, folder):
     with serving(folder) as (process, address), opened(browser, address) as page:
         at(page, "car")
         assert page.evaluate("document.querySelectorAll('.panel').length") == 3
+        facts = page.locator("header .facts").inner_text()
+        assert "expected gain" not in facts, "the paper's curve says little of three classes"
+        assert "classes left\n3" in facts
+        assert re.search(r"\d %\n? of patterns", page.locator(".bar .share").nth(0).inner_text())
         page.keyboard.press("2")
         page.keyboard.press("Shift+3")
         page.keyboard.press("Enter")
@@ -128,6 +132,7 @@ def test_a_person_labels_with_the_keyboard_alone(browser, folder):
         at(page, "dog")
         page.keyboard.press("Enter")
         at(page, "cat")
+        page.wait_for_timeout(150)  # seconds are kept to a tenth
         page.keyboard.press("u")
         page.keyboard.press("Enter")
         page.wait_for_selector("#summary[open]")
@@ -151,6 +156,12 @@ def test_a_person_labels_with_the_keyboard_alone(browser, folder):
     for one in read_labels(folder / "parts.labels.json").classes:
         assert 0 < one.seconds < 60
         assert one.answered.endswith("+00:00")
+
+
+def test_a_quiet_command_still_tells_the_address(folder):
+    with serving(folder, "-q") as (process, address):
+        assert process.poll() is None
+        assert address.startswith("http://127.0.0.1:")
 
 
 def test_the_enlarged_view_takes_marks_and_f_ends_it(browser, folder):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.cluster.vq import kmeans2
+from threadpoolctl import threadpool_limits
 
 from wsltool.errors import StoreError, UsageError
 from wsltool.localize.spectral import PIECE_ROWS, find_unusable, spectral_clusters
@@ -289,6 +290,18 @@ def test_seed_decides_and_nothing_else():
     one, same = (spectral_clusters(in_pieces(pattern_PC), least=4, seed=3) for _ in range(2))
     for name in ("eigenvalue_M", "centroid_QC", "size_Q", "label_P"):
         assert getattr(one, name).tobytes() == getattr(same, name).tobytes(), name
+
+
+def test_threads_change_no_bit(monkeypatch):
+    """Neither those that compute pieces, nor those that the BLAS has outside."""
+    pattern_PC = grouped_patterns([9000, 5000], 700, 0.5)[0]
+    found = []
+    for num_threads in (1, 2, 5):
+        monkeypatch.setattr("wsltool.localize.pattern_pieces._num_threads", lambda n=num_threads: n)
+        with threadpool_limits(num_threads, user_api="blas"):
+            found.append(spectral_clusters(in_pieces(pattern_PC)))
+    for name in ("eigenvalue_M", "centroid_QC", "size_Q", "label_P"):
+        assert len({getattr(one, name).tobytes() for one in found}) == 1, name
 
 
 def test_unit_centroids_have_length_one():

@@ -72,7 +72,6 @@ def test_what_the_store_records(features, tmp_path):
         assert store.attributes["num_classes_without"] == 0
         assert len(store) == 5
     assert kept == {"layer": "features.12", "input_size": 64, "fit": "warp", "centroid": "mean"}
-    assert about["compute"]["threads"] >= 1
 
 
 def test_the_images_behind_are_recorded_as_seen_from_the_output(tmp_path):
@@ -217,6 +216,16 @@ def test_a_pattern_of_a_class_that_there_is_not(tmp_path):
     )
     said = "f.zarr: pattern_class is 5 in row 11, expected 0 to 4. Make the features again."
     with pytest.raises(StoreCorruptError, match="^" + re.escape(said) + "$"):
+        cluster(source)
+
+
+@pytest.mark.parametrize("cells", [[7, 3], [-1, 0], [0, 1 << 40]])
+def test_cells_that_there_are_not_or_that_fall(tmp_path, cells):
+    source = write_features(
+        tmp_path / "f.zarr", SORTED, pattern_cell=np.array(cells), pattern_class=np.zeros(2, "i4")
+    )
+    said = "f.zarr: pattern_cell of class 0 falls, or is not in 0 to "
+    with pytest.raises(StoreCorruptError, match="^" + re.escape(said)):
         cluster(source)
 
 

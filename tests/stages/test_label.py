@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -247,8 +248,10 @@ def test_other_inputs(stores, tmp_path):
         centroid=np.zeros((0, 4), np.float32),
         cluster_class=np.zeros(0, np.int32),
         cluster_size=np.zeros(0, np.int64),
+        class_note=np.array(["no patterns"] * 4, np.dtypes.StringDType()),
     )
-    with pytest.raises(StoreError, match=r"^empty\.zarr: none of its 4 classes has clusters, so"):
+    match = r'^empty\.zarr: none of its 4 classes has clusters \("dog": no patterns\), so there is'
+    with pytest.raises(StoreError, match=match):
         label(empty)
 
 
@@ -348,6 +351,15 @@ def test_a_page_that_ends_while_another_starts(parts, monkeypatch):
     output = label(parts)
     assert visits == [output]
     assert not list(parts.parent.glob(".*.lock"))
+
+
+def test_a_folder_where_nothing_can_be_locked(parts, monkeypatch):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StoreError, match=r"json\.lock: cannot be locked \(No locks available\)\."):
+        label(parts)
 
 
 _KILLED = """

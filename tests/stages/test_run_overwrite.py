@@ -40,6 +40,7 @@ DIFFERENCES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"limit": 9}, "made from all rows, now 9 of 50 rows"),
     ({"limit": 9}, {}, "made from 9 of 50 rows, now all rows"),
     ({"limit": 9}, {"limit": 10}, "made from 9 of 50 rows, now 10 of 50 rows"),
+    ({"flag": "x"}, {"limit": 9}, "made from all rows, now 9 of 50 rows"),  # rows may set params
 ]
 differences = pytest.mark.parametrize(("old", "new", "difference"), DIFFERENCES)
 

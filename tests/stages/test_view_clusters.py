@@ -73,13 +73,18 @@ def test_the_images_that_show_a_cluster_best(features):
         few = strongest(store, {0: centroids[0]}, 1, Ears())
     # a: X wins with .9; (3, 1, 0) with .9 * 3/sqrt 10. b: Y wins with .8 * 2/sqrt 5.
     # c: .9/sqrt 2 against .8/sqrt 2; for the dog .5 * 2/sqrt 2.
-    assert found[0, 0] == [
+    assert found[0, 0].examples == [
         Example(pytest.approx(-0.9), 0),
         Example(pytest.approx(-0.9 / 2**0.5), 2),
     ]
-    assert found[0, 1] == [Example(pytest.approx(-1.6 / 5**0.5, rel=1e-6), 1)]
-    assert found[1, 0] == [Example(pytest.approx(-(0.5**0.5)), 2)]
-    assert few == {(0, 0): found[0, 0][:1], (0, 1): found[0, 1]}
+    assert found[0, 1].examples == [Example(pytest.approx(-1.6 / 5**0.5, rel=1e-6), 1)]
+    assert found[1, 0].examples == [Example(pytest.approx(-(0.5**0.5)), 2)]
+    assert {key: one.num_won for key, one in found.items()} == {(0, 0): 3, (0, 1): 1, (1, 0): 1}
+    assert {key: one.examples for key, one in few.items()} == {
+        (0, 0): found[0, 0].examples[:1],
+        (0, 1): found[0, 1].examples,
+    }
+    assert few[0, 0].num_won == 3  # all of them, not only those on the images shown
 
 
 def test_the_page(clusters, tmp_path):
@@ -96,7 +101,7 @@ def test_the_page(clusters, tmp_path):
     ]
     text = page.read_text()
     assert "Number 2 in the queue. 4 patterns; eigenvalues 0.00  0.50  –  –." in text
-    assert "3 patterns, 75 %" in text
+    assert "3 patterns, 75 %; wins 75 %" in text
     assert "2 of 2 with clusters" in text
     assert "labelled by" not in text
     assert 'href="#class-1">dog</a>' in text

@@ -49,6 +49,10 @@ class ConsoleReporter(Reporter):
         if self.verbosity >= 0:
             self._line(line)
 
+    def ask(self, line: str) -> None:
+        """Print what to do now, also when quiet."""
+        self._line(line)
+
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """Show progress with rate and time left."""

@@ -9,6 +9,8 @@ from wsltool.cli.tables import write_rich
 
 __all__ = ["write_effort"]
 
+_NAME_CELLS = 32
+
 
 def write_effort(found: dict[str, Any]) -> None:
     """Write what `effort` found: the gain, the paper's counts, a row for each class."""
@@ -63,7 +65,7 @@ def _class_table(result: dict[str, Any]) -> Any:
     for row in result["effort"]["classes"]:
         ends = "" if row["low"] is None else f"[{row['low']:.1f}, {row['high']:.1f}]"
         table.add_row(
-            Text(row["class_name"]),
+            _name(row["class_name"]),
             _number(row["before"]),
             _number(row["after"]),
             _number(row["gain"], 1, "+"),
@@ -74,6 +76,15 @@ def _class_table(result: dict[str, Any]) -> Any:
             _count(row["place"]),
         )
     return table
+
+
+def _name(text: str) -> Any:
+    """Return a class's name; of one with all its synonyms, as much as leaves room for numbers."""
+    from rich.text import Text
+
+    name = Text(text)
+    name.truncate(_NAME_CELLS, overflow="ellipsis")
+    return name
 
 
 def _count(value: int | None) -> str:

@@ -38,7 +38,7 @@ def label(
     export: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the page as files, for elsewhere.")
     ] = None,
-    port: Annotated[int, typer.Option(help="Of the page [default: a free one].")] = 0,
+    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 0,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Only print the address of the page.")
     ] = False,

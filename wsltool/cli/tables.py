@@ -80,7 +80,8 @@ def write_layers(found: dict[str, Any]) -> None:
     from rich.text import Text
 
     size_px = found["input_size"]
-    about = Text(f"{found['model']} on pictures of {size_px}x{size_px}")
+    weights = ", with random weights: its own are not here" if found["random_weights"] else ""
+    about = Text(f"{found['model']} on pictures of {size_px}x{size_px}{weights}")
     columns = ("layer", "kind", "channels", "rows × cols", "nonnegative", "")
     table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for layer in found["layers"]:

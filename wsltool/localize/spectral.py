@@ -1,4 +1,4 @@
-"""Spectral clustering of patterns, exactly and in one core's memory (Kolesnikov & Lampert 2016).
+"""Spectral clustering of patterns, exactly and in bounded memory (Kolesnikov & Lampert 2016).
 
 Algorithm 1 of the paper asks for the smallest eigenvalues of ``D^-1 L``, ``L = D - W``, of the
 similarities ``W = A A^T`` between P patterns, the rows of A. With ``B = D^-1/2 A`` they are one
@@ -9,16 +9,18 @@ passes over the patterns do: their sum, the Gram matrix, the embedding, the cent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import scipy.linalg
+from threadpoolctl import threadpool_limits
 
 from wsltool.errors import StoreError, UsageError
 from wsltool.localize.kmeans import kmeans
+from wsltool.localize.pattern_pieces import in_order, tiles
 
 __all__ = ["PIECE_ROWS", "Patterns", "SpectralClusters", "find_unusable", "spectral_clusters"]
 
@@ -30,7 +32,6 @@ Patterns = Callable[[], Iterable[Array]]
 PIECE_ROWS = 4096
 """Most patterns of a piece: so many are summed before their sum is added to the others'."""
 
-_TILE_ROWS = 1024  # computed at once, so that they stay in the cache
 _SPARE = 4  # more directions than are asked for, which only help these to be exact
 _ZERO = 1e-12  # of the largest eigenvalue, 1: below it is rounding
 _DECIMALS = 9  # of the embedding's largest value: beyond are the last bits of the BLAS
@@ -88,15 +89,18 @@ def spectral_clusters(
 
     Eigenvalues agree with a dense solver on the values given to 1e-6 (in practice 1e-10): the
     leading subspace is found from products in float32, summed in float64, and the eigenvalues in
-    it from float64 alone. All sums run over the pieces in order. ``v_1`` is constant and known, so
-    it is left out. Memory grows with the number of patterns by their `most` + 3 coordinates in
-    that subspace, and their labels.
+    it from float64 alone. ``v_1`` is constant and known, so it is left out.
+
+    Pieces are computed at the same time, in a thread a core and at most 8, and their sums added in
+    order; BLAS has one thread in each. So the number of threads changes no bit. Memory grows with
+    the number of patterns by their `most` + 3 coordinates in that subspace, lengths and labels.
 
     Parameters
     ----------
     patterns : callable
         Yields raw, nonnegative patterns, not normalised, in pieces of float (n, C), n at most
-        4096; called four times, and has to give the same each time.
+        4096; called four times, and has to give the same each time. A piece must not be written
+        to once it was given.
     threshold : float
         Eigenvalues strictly below it ask for a cluster; in [0, 1].
     least, most : int
@@ -120,23 +124,18 @@ def spectral_clusters(
         An option is out of its range.
     """
     _check(threshold, least, most, centroid)
-    total = _sum(patterns)
-    if total.num_good < least:
-        return _nothing(total, least, most)
-    s_C, num_values = total.sum_C, min(most, total.num_good)
-    basis_CR = _subspace(_gram(patterns, s_C), s_C, num_values - 1)
-    good_P, seen = _seen(patterns, s_C, basis_CR, total.num_patterns)
-    eigenvalue_M = np.full(most, np.nan)
-    eigenvalue_M[:num_values] = 1
-    eigenvalue_M[0] = 0
-    mu_R = seen.mu_R[: num_values - 1]
-    eigenvalue_M[1 : 1 + len(mu_R)] = 1 - mu_R
-    num_clusters = int(np.clip((eigenvalue_M < threshold).sum(), least, most))
-    row_PR = seen.embedding(min(num_clusters - 1, len(mu_R)))
-    label_P = np.full(total.num_patterns, -1, np.int32)
-    label_P[good_P] = _by_size(kmeans(_rounded(row_PR), num_clusters, seed=seed))
-    sum_QC, size_Q = _cluster_sums(patterns, label_P, len(s_C))
-    centre_QC = sum_QC / size_Q[:, None]
+    with threadpool_limits(1, user_api="blas"):
+        total = _sum(patterns)
+        if total.num_good < least:
+            return _nothing(total, least, most)
+        eigenvalue_M, seen = _eigen(patterns, total, most)
+        num_clusters = int(np.clip((eigenvalue_M < threshold).sum(), least, most))
+        num_axes = min(num_clusters, total.num_good) - 1  # beyond are none but for rounding
+        row_PR = seen.embedding(min(num_axes, len(seen.mu_R)))
+        label_P = np.full(total.num_patterns, -1, np.int32)
+        label_P[total.good_P] = _by_size(kmeans(_rounded(row_PR), num_clusters, seed=seed))
+        size_Q = np.bincount(label_P[total.good_P])
+        centre_QC = _cluster_sums(patterns, total, label_P) / size_Q[:, None]
     if centroid == "unit":
         centre_QC /= np.linalg.norm(centre_QC, axis=1, keepdims=True)
     return SpectralClusters(
@@ -184,63 +183,85 @@ def _nothing(total: _Sum, least: int, most: int) -> SpectralClusters:
 
 @dataclass(frozen=True)
 class _Sum:
-    """The sum of the normalised patterns, and how many there are."""
+    """The sum of the normalised patterns, and one over the length of each, 0 of one of zeros."""
 
     sum_C: Float
-    num_patterns: int
-    num_zero: int
+    scale_P: Float
+
+    @property
+    def num_patterns(self) -> int:
+        return len(self.scale_P)
+
+    @property
+    def good_P(self) -> npt.NDArray[np.bool_]:
+        return self.scale_P > 0
+
+    @property
+    def num_zero(self) -> int:
+        return self.num_patterns - int(np.count_nonzero(self.scale_P))
 
     @property
     def num_good(self) -> int:
         return self.num_patterns - self.num_zero
 
 
-def _pieces(patterns: Patterns) -> Iterator[tuple[Float, Float]]:
-    """Yield pieces (n, C) as float64, and one over the length of each row, 0 of a row of zeros.
-
-    A piece is written over by the next one.
-    """
-    room_PC = np.empty((0, 0))
-    for piece in patterns():
-        for at in range(0, len(piece), _TILE_ROWS):
-            raw = piece[at : at + _TILE_ROWS]
-            if room_PC.shape < raw.shape:
-                room_PC = np.empty(raw.shape)
-            tile_PC = room_PC[: len(raw)]
-            np.copyto(tile_PC, raw)
-            length_P = np.sqrt(np.vecdot(tile_PC, tile_PC))
-            yield tile_PC, np.divide(1, length_P, out=np.zeros_like(length_P), where=length_P > 0)
-
-
 def _sum(patterns: Patterns) -> _Sum:
-    """First pass: the sum; refuses what cannot be clustered."""
-    sum_C, num, num_zero = np.zeros(0), 0, 0
-    for piece_PC, scale_P in _pieces(patterns):
-        if piece_PC.size and not 0 <= piece_PC.min() <= piece_PC.max() < np.inf:
-            found = find_unusable(piece_PC)
-            assert found is not None
-            raise StoreError(f"pattern {num + found[0]}: {found[1]}")
-        sum_C = (sum_C if num else 0) + scale_P @ piece_PC
-        num, num_zero = num + len(piece_PC), num_zero + int((scale_P == 0).sum())
-    return _Sum(sum_C, num, num_zero)
+    """First pass: the sum, and the lengths; refuses what cannot be clustered."""
+
+    def of_piece(at: int, piece: Array) -> tuple[Float, Float]:
+        sum_C, scale_P = np.zeros(piece.shape[1]), np.zeros(len(piece))
+        for here, tile_PC in tiles(piece):
+            if tile_PC.size and not 0 <= tile_PC.min() <= tile_PC.max() < np.inf:
+                found = find_unusable(tile_PC)
+                assert found is not None
+                raise StoreError(f"pattern {at + here.start + found[0]}: {found[1]}")
+            length_P = np.sqrt(np.vecdot(tile_PC, tile_PC))
+            np.divide(1, length_P, out=scale_P[here], where=length_P > 0)
+            sum_C += scale_P[here] @ tile_PC
+        return sum_C, scale_P
+
+    sum_C, scales = np.zeros(0), [np.zeros(0)]
+    for piece_C, scale_P in in_order(patterns(), of_piece):
+        sum_C = sum_C + piece_C if len(sum_C) else piece_C
+        scales.append(scale_P)
+    return _Sum(sum_C, np.concatenate(scales))
 
 
-def _inverse_degree(piece_PC: Float, scale_P: Float, s_C: Float) -> Float:
-    """Return 1 / d of each pattern, ``d = a . s``; 0 for a pattern of zeros."""
-    degree_P = (piece_PC @ s_C) * scale_P
+def _inverse_degree(product_P: Float, scale_P: Float) -> Float:
+    """Return 1 / d of patterns from their products with the sum; 0 for a pattern of zeros."""
+    degree_P = product_P * scale_P
     return np.divide(1, degree_P, out=np.zeros_like(degree_P), where=degree_P > 0)
 
 
-def _gram(patterns: Patterns, s_C: Float) -> Float:
+def _gram(patterns: Patterns, total: _Sum) -> Float:
     """Second pass: ``sum_a a a^T / d_a``, float64 (C, C), of products in float32."""
-    gram_CC = np.zeros((len(s_C), len(s_C)))
-    room_PC = np.empty((_TILE_ROWS, len(s_C)), np.float32)
-    for piece_PC, scale_P in _pieces(patterns):
-        scale_P *= np.sqrt(_inverse_degree(piece_PC, scale_P, s_C))
-        b_PC = room_PC[: len(piece_PC)]
-        np.multiply(piece_PC, scale_P[:, None], out=b_PC, casting="same_kind")
-        gram_CC += b_PC.T @ b_PC
+
+    def of_piece(at: int, piece: Array) -> npt.NDArray[np.float32]:
+        b_PC = np.empty(piece.shape, np.float32)
+        for here, tile_PC in tiles(piece):
+            scale_P = total.scale_P[at:][here]
+            scale_P = scale_P * np.sqrt(_inverse_degree(tile_PC @ total.sum_C, scale_P))
+            tile_PC *= scale_P[:, None]
+            b_PC[here] = tile_PC
+        return b_PC.T @ b_PC
+
+    gram_CC = np.zeros((len(total.sum_C), len(total.sum_C)))
+    for piece_CC in in_order(patterns(), of_piece):
+        gram_CC += piece_CC
     return gram_CC
+
+
+def _eigen(patterns: Patterns, total: _Sum, most: int) -> tuple[Float, _Seen]:
+    """Return the `most` smallest eigenvalues, and the patterns from which to embed."""
+    num_values = min(most, total.num_good)
+    basis_CR = _subspace(_gram(patterns, total), total.sum_C, num_values - 1)
+    seen = _seen(patterns, total, basis_CR)
+    eigenvalue_M = np.full(most, np.nan)
+    eigenvalue_M[:num_values] = 1
+    eigenvalue_M[0] = 0
+    mu_R = seen.mu_R[: num_values - 1]
+    eigenvalue_M[1 : 1 + len(mu_R)] = 1 - mu_R
+    return eigenvalue_M, seen
 
 
 def _subspace(gram_CC: Float, s_C: Float, num: int) -> Float:
@@ -275,33 +296,37 @@ class _Seen:
         return embedding
 
 
-def _seen(
-    patterns: Patterns, s_C: Float, basis_CR: Float, num: int
-) -> tuple[npt.NDArray[np.bool_], _Seen]:
-    """Third pass: which patterns are not zeros, and those as seen from the subspace.
+def _seen(patterns: Patterns, total: _Sum, basis_CR: Float) -> _Seen:
+    """Third pass: the patterns but those of zeros, as seen from the subspace.
 
     Eigenvalues and eigenvectors are those of ``B^T B`` within the subspace (Rayleigh and Ritz),
     in float64. What float32 left in the basis enters an eigenvalue with its square. Those that are
     0 but for rounding are left out.
     """
     num_axes = basis_CR.shape[1]
-    good_P, row_PR, at = np.zeros(num, bool), np.empty((num, num_axes)), 0
+    axis_CS = np.column_stack([basis_CR, total.sum_C])
+    row_PR = np.empty((total.num_patterns, num_axes))
+
+    def of_piece(at: int, piece: Array) -> Float:
+        gram_RR = np.zeros((num_axes, num_axes))
+        for here, tile_PC in tiles(piece):
+            scale_P = total.scale_P[at:][here]
+            product_PS = tile_PC @ axis_CS
+            root_P = np.sqrt(_inverse_degree(product_PS[:, -1], scale_P))
+            b_PR = product_PS[:, :-1] * (scale_P * root_P)[:, None]
+            gram_RR += b_PR.T @ b_PR
+            np.multiply(b_PR, root_P[:, None], out=row_PR[at:][here])
+        return gram_RR
+
     gram_RR = np.zeros((num_axes, num_axes))
-    for piece_PC, scale_P in _pieces(patterns):
-        here = np.s_[at : at + len(piece_PC)]
-        root_P = np.sqrt(_inverse_degree(piece_PC, scale_P, s_C))
-        good_P[here] = root_P > 0
-        b_PR = (piece_PC @ basis_CR) * (scale_P * root_P)[:, None]
-        gram_RR += b_PR.T @ b_PR
-        row_PR[here] = b_PR * root_P[:, None]
-        at += len(piece_PC)
+    for piece_RR in in_order(patterns(), of_piece):
+        gram_RR += piece_RR
     mu_R, turn_RR = np.linalg.eigh(gram_RR)
     mu_R, turn_RR = mu_R[::-1], turn_RR[:, ::-1]
     kept = mu_R > _ZERO
-    seen = _Seen(
-        np.minimum(mu_R[kept], 1), turn_RR[:, kept], row_PR if good_P.all() else row_PR[good_P]
-    )
-    return good_P, seen
+    if total.num_zero:
+        row_PR = row_PR[total.good_P]
+    return _Seen(np.minimum(mu_R[kept], 1), turn_RR[:, kept], row_PR)
 
 
 def _rounded(row_PR: Float) -> Float:
@@ -318,14 +343,18 @@ def _by_size(label_P: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return rank_Q[label_P]
 
 
-def _cluster_sums(
-    patterns: Patterns, label_P: npt.NDArray[np.int32], num_channels: int
-) -> tuple[Float, npt.NDArray[np.int64]]:
-    """Fourth pass: the sum of each cluster's normalised patterns, and how many they are."""
-    cluster_Q = np.arange(label_P.max() + 1)
-    sum_QC, at = np.zeros((len(cluster_Q), num_channels)), 0
-    for piece_PC, scale_P in _pieces(patterns):
-        member_QP = cluster_Q[:, None] == label_P[at : at + len(piece_PC)]
-        sum_QC += (member_QP * scale_P) @ piece_PC
-        at += len(piece_PC)
-    return sum_QC, np.bincount(label_P[label_P >= 0], minlength=len(cluster_Q))
+def _cluster_sums(patterns: Patterns, total: _Sum, label_P: npt.NDArray[np.int32]) -> Float:
+    """Fourth pass: the sum of each cluster's normalised patterns."""
+    cluster_Q1 = np.arange(label_P.max() + 1)[:, None]
+
+    def of_piece(at: int, piece: Array) -> Float:
+        sum_QC = np.zeros((len(cluster_Q1), piece.shape[1]))
+        for here, tile_PC in tiles(piece):
+            member_QP = cluster_Q1 == label_P[at:][here]
+            sum_QC += (member_QP * total.scale_P[at:][here]) @ tile_PC
+        return sum_QC
+
+    sum_QC = np.zeros((len(cluster_Q1), len(total.sum_C)))
+    for piece_QC in in_order(patterns(), of_piece):
+        sum_QC += piece_QC
+    return sum_QC

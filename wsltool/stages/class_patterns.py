@@ -43,7 +43,8 @@ class ClassPatterns:
     StoreError
         The store has no patterns, since no maps said what fires.
     StoreCorruptError
-        A pattern names a class that there is not.
+        A pattern names a class that there is not; later, a cell that there is not, or cells
+        that do not rise.
     """
 
     def __init__(self, features: Store) -> None:
@@ -107,7 +108,14 @@ class ClassPatterns:
             stop = start + self._window
             chosen = self._features.rows("pattern_class", start, stop) == class_index
             found.append(self._features.rows("pattern_cell", start, stop)[chosen])
-        return np.concatenate(found)
+        cell_P = np.concatenate(found)
+        num_cells = self._features.shape("feature")[0]
+        if len(cell_P) and (np.diff(cell_P, prepend=0, append=num_cells - 1) < 0).any():
+            raise StoreCorruptError(
+                f"{self._features.path.name}: pattern_cell of class {class_index} falls, or is not "
+                f"in 0 to {num_cells - 1}; expected cells in rising order. Make the features again."
+            )
+        return cell_P
 
     def _read(self, cell_P: Array) -> Iterator[Array]:
         for at in range(0, len(cell_P), PIECE_ROWS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +154,6 @@ class _ClusterMaker:
             fixed={"class_name": source.whole("class_name")},
             attributes=carried | {"centroid": self.params["centroid"]},
             late_attributes=self._late_attributes,
-            compute={"threads": _num_threads()},
         )
 
     def _late_attributes(self) -> dict[str, Any]:
@@ -218,11 +216,3 @@ class _ClusterMaker:
             "cluster_class": np.full(num_clusters, class_index, np.int32),
             "cluster_size": found.size_Q,
         }
-
-
-def _num_threads() -> int:
-    """Return how many threads the BLAS takes: the last bits of eigenvalues depend on it."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return os.cpu_count() or 1

@@ -214,9 +214,12 @@ def _option(name: str) -> str:
 
 def _check_clusters(clusters: Store) -> None:
     if not len(annotation_order(clusters)):
+        names, notes = clusters.class_names(), clusters.whole("class_note").tolist()
+        why = f' ("{names[0]}": {notes[0]})' if names and notes[0] else ""
         raise StoreError(
-            f"{clusters.path.name}: none of its {len(clusters)} classes has clusters, so there is "
-            "nothing to label. Its array class_note says why; look at it with wsltool inspect."
+            f"{clusters.path.name}: none of its {len(clusters)} classes has clusters{why}, so "
+            "there is nothing to label. Cluster more images, or with a lower --threshold of "
+            "extract-features."
         )
 
 
@@ -347,6 +350,11 @@ def _alone(path: Path) -> Iterator[None]:
             except BlockingIOError as error:
                 raise StoreUnfinishedError(
                     f"{path}: another page is open on it. Go on there, close that one, or pass -o."
+                ) from error
+            except OSError as error:
+                raise StoreError(
+                    f"{beside}: cannot be locked ({error.strerror}). Pass -o with a name in "
+                    "another folder."
                 ) from error
             if not _stands_at(file, beside):
                 continue  # a page that ended took it away after we opened it

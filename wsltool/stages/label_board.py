@@ -88,7 +88,7 @@ def serve(
     report = report or Reporter()
 
     def opened(url: str) -> None:
-        report.note(f"{labels_path.name}: label at {url} until Finish or Ctrl-C.")
+        report.ask(f"{labels_path.name}: label at {url} until Finish or Ctrl-C.")
         if browser and _has_screen():
             webbrowser.open(url)
 

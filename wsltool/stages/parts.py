@@ -6,7 +6,7 @@ Kolesnikov and Lampert 2016, figure 5.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from wsltool.views.comparison import CaseRow, Section, write_comparison
 from wsltool.views.gallery import Case
 from wsltool.views.label_strips import SampleHeat
 
-__all__ = ["Example", "Parts", "strongest", "write_parts"]
+__all__ = ["Example", "Parts", "Shown", "strongest", "write_parts"]
 
 Array = np.ndarray[Any, Any]
 
@@ -35,6 +35,23 @@ _MOST_ROWS = 1024
 _MOST_LISTED = 12
 _DECIMALS = 9  # of a heat in [0, 1]: beyond is rounding
 _LABEL_CSS = {"object": "hit", "distractor": "miss"}
+
+
+@dataclass
+class Shown:
+    """What is told of a cluster: its best images, and how many patterns of its class it wins.
+
+    Attributes
+    ----------
+    examples : list of Example
+        Strongest first.
+    num_won : int
+        Patterns of the class that look more like this cluster than like any other (eq. 1):
+        what its label decides. It need not be the number that k-means put into it.
+    """
+
+    examples: list[Example]
+    num_won: int = 0
 
 
 @dataclass(frozen=True, order=True)
@@ -58,7 +75,7 @@ def strongest(
     centroid_of: dict[int, Array],
     samples: int,
     report: Reporter,
-) -> dict[tuple[int, int], list[Example]]:
+) -> dict[tuple[int, int], Shown]:
     """Find the images in which each cluster of some classes is strongest.
 
     Only cells whose pattern belongs to the class count, and only those that look more like this
@@ -78,7 +95,7 @@ def strongest(
     Returns
     -------
     dict
-        Class and number of the cluster in it to images, strongest first.
+        Class and number of the cluster in it to its images and what it wins.
 
     Raises
     ------
@@ -86,15 +103,17 @@ def strongest(
         A feature is not finite, or the store does not say which class fired where.
     """
     _check_patterns(features)
-    found: dict[tuple[int, int], list[Example]] = {
-        (k, q): [] for k, centroid_QC in centroid_of.items() for q in range(len(centroid_QC))
+    found = {
+        (k, q): Shown([]) for k, centroid_QC in centroid_of.items() for q in range(len(centroid_QC))
     }
     step = max(1, min(_MOST_ROWS, _WINDOW_BYTES // features.row_bytes))
     with report.progress("view", len(features), "images") as advance:
         for start in range(0, len(features), step):
             stop = min(start + step, len(features))
-            for key, example in _examples(features, start, stop, centroid_of):
-                found[key] = sorted([*found[key], example])[:samples]
+            for key, example, num_won in _examples(features, start, stop, centroid_of):
+                shown = found[key]
+                shown.examples = sorted([*shown.examples, example])[:samples]
+                shown.num_won += num_won
             advance(stop - start)
     return found
 
@@ -109,8 +128,8 @@ def _check_patterns(features: Store) -> None:
 
 def _examples(
     features: Store, start: int, stop: int, centroid_of: dict[int, Array]
-) -> Iterator[tuple[tuple[int, int], Example]]:
-    """Yield for every image of ``start:stop`` and class the clusters that win a cell there."""
+) -> Iterator[tuple[tuple[int, int], Example, int]]:
+    """Yield for every image and class the clusters that win cells there, and how many."""
     patterns = features.patterns(np.arange(start, stop))
     class_P, cell_P = patterns["pattern_class"], patterns["pattern_cell"]
     if not np.isin(class_P, list(centroid_of)).any():
@@ -127,7 +146,8 @@ def _examples(
                 heat_PQ = cluster_heat(feature_PC[own], centroid_of[k])
             best_P = best_cluster(heat_PQ)
             for q in np.unique(best_P).tolist():
-                yield (k, q), Example(-float(heat_PQ[best_P == q, q].max()), start + n)
+                won_W = heat_PQ[best_P == q, q]
+                yield (k, q), Example(-float(won_W.max()), start + n), len(won_W)
 
 
 @contextlib.contextmanager
@@ -255,14 +275,14 @@ def write_parts(about: Page, parts: Parts) -> Path:
         (k, q, int(cluster), example)
         for k in classes
         for q, cluster in enumerate(rows_of[k])
-        for example in found[k, q]
+        for example in found[k, q].examples
     ]
     return write_comparison(
         about.folder,
         parts.cases(shown, centroid_of, about.report),
         title=f"{clusters.path.stem}: the parts that its clusters are",
         facts=_facts(parts, len(classes), len(order)),
-        sections=_sections(parts, classes, shown),
+        sections=_sections(parts, classes, shown, found),
         marks=[("contour", "most like this cluster")],
         map_name="like the cluster",
         provenance=provenance_of([clusters], about.folder),
@@ -287,7 +307,10 @@ def _facts(parts: Parts, num_shown: int, num_classes: int) -> list[tuple[str, st
 
 
 def _sections(
-    parts: Parts, classes: Sequence[int], shown: Sequence[tuple[int, int, int, Example]]
+    parts: Parts,
+    classes: Sequence[int],
+    shown: Sequence[tuple[int, int, int, Example]],
+    found: Mapping[tuple[int, int], Shown],
 ) -> list[Section]:
     """Return a section for each class with a row for each of its clusters."""
     clusters = parts.clusters
@@ -300,10 +323,12 @@ def _sections(
     sections = []
     for place, k in enumerate(classes, 1):
         total = max(1, int(size_Q[rows_of[k]].sum()))
+        won_Q = [found[k, q].num_won for q in range(len(rows_of[k]))]
         rows = [
             CaseRow(
                 f"Cluster {q}" + (f": {parts.words[row]}" if parts.words[row] else ""),
-                f"{size_Q[row]:,} patterns, {100 * size_Q[row] / total:.0f} %",
+                f"{size_Q[row]:,} patterns, {100 * size_Q[row] / total:.0f} %; "
+                f"wins {100 * won_Q[q - 1] / max(1, sum(won_Q)):.0f} %",
                 numbers.get(row, []),
                 stays=True,
             )

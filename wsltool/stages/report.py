@@ -29,6 +29,10 @@ class Reporter:
         """Tell something that is good to know."""
         _LOG.info("%s", line)
 
+    def ask(self, line: str) -> None:
+        """Tell a person what to do now, without which the stage cannot go on."""
+        self.note(line)
+
     @contextlib.contextmanager
     def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         """Show progress over `total` units; yields the function that advances it."""

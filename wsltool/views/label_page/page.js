@@ -3,13 +3,12 @@
 (() => {
   const WORDS = ['object', 'distractor', 'unsure'];
   const SIGNS = {object: '●', distractor: '✕', unsure: '?'};
-  const IDLE_S = 60;
-  const AHEAD = 2;
-  const SOURCE = 'Expected gain: in the experiment of Kolesnikov and Lampert (BMVC 2016, figure 6b, ' +
-    '1000 classes of ILSVRC), the first 15 % of the classes, in this order, brought 50 % of the ' +
-    'gain in localization, and the first 50 % brought 85 %. Between these points a straight line ' +
-    'is drawn. It is an estimate; your data may differ. Time left: the median of your own seconds.';
-  const {answers, download, gained, keep, median, send, serves, timed} = ANSWERS;
+  const IDLE_S = 60, AHEAD = 2;
+  const SOURCE = (ANSWERS.gainKnown ? 'Expected gain: in the experiment of Kolesnikov and Lampert ' +
+    '(BMVC 2016, figure 6b, 1000 classes of ILSVRC), the first 15 % of the classes, in this order, ' +
+    'brought 50 % of the gain in localization, and the first 50 % brought 85 %. Between, straight ' +
+    'lines. An estimate; your data may differ. ' : '') + 'Time left: the median of your own seconds.';
+  const {answers, download, gainKnown, gained, keep, median, send, serves, timed} = ANSWERS;
   const {draw, duration, layout, make, percent, strips, stripsOf} = DRAWING;
   const classes = BOARD.classes;
   const drafts = new Map();
@@ -21,6 +20,7 @@
   let bare = false;
   let since = performance.now();
   let zoomed = 0;
+  let zooms = 0;
 
   const $ = id => document.getElementById(id);
   const say = text => { $('status').textContent = text; };
@@ -66,7 +66,7 @@
     bare = on;
     $('bare').setAttribute('aria-pressed', String(on));
     paint();
-    if ($('zoom').open) zoom(zoomed);
+    if ($('zoom').open) zoom(zoomed, true);
   }
 
   /* ---- one class ---- */
@@ -113,8 +113,9 @@
       set(cluster, button.dataset.word);
     });
     const bar = make('div', {class: 'bar'}, make('span', {class: 'key', 'aria-hidden': 'true'},
-      String(cluster + 1)), make('span', {class: 'share'}, percent(share)), words);
-    bar.title = 'Click: object or distractor. ' + percent(share) + ' of the patterns of this class';
+      String(cluster + 1)), make('span', {class: 'share'}, percent(share),
+      make('span', {class: 'wide'}, ' of patterns')), words);
+    bar.title = 'Click: object or distractor. The outline, not the share, is what it decides';
     bar.addEventListener('click', () => toggle(cluster));
     const tiles = one.pictures.map(([name, width, height], number) => {
       const canvas = make('canvas', {width, height});
@@ -165,7 +166,7 @@
   function refresh() {
     const {words} = draftOf(place);
     words.forEach((_, cluster) => mark(cluster));
-    if ($('zoom').open) zoom(zoomed);
+    if ($('zoom').open) zoom(zoomed, true);
     warn(words.some(word => word !== 'distractor') ? '' :
       'Every cluster is a distractor: a map with nothing left keeps its scores as they are.', true);
   }
@@ -238,7 +239,7 @@
     const known = timed();
     $('left').textContent = !left ? 'none' : known.length < 3 ? 'after 3 answers'
       : 'about ' + duration(left * median(known));
-    $('gain').replaceChildren('about ' + percent(gained()));
+    $('gain').textContent = gainKnown ? 'about ' + percent(gained()) : String(left);
     $('progress').setAttribute('aria-valuemax', classes.length);
     $('progress').setAttribute('aria-valuenow', answers.size);
     $('progress').firstChild.style.width = 100 * answers.size / classes.length + '%';
@@ -256,7 +257,7 @@
         (word === 'distractor' ? ' clusters, in ' + touched + ' classes' : ' clusters')]),
       ['time', known.length ? duration(known.reduce((a, b) => a + b)) + ', ' +
         median(known).toFixed(1) + ' s a class (median)' : '–'],
-      ['expected gain', 'about ' + percent(gained()) + ' of what all classes would bring'],
+      ...gainKnown ? [['expected gain', 'about ' + percent(gained()) + ' of the whole']] : [],
       [serves ? 'kept in' : 'file', BOARD.labels_name],
     ];
     $('summary-facts').replaceChildren(...facts.flatMap(([name, value]) =>
@@ -288,11 +289,12 @@
   }
 
   /* ---- the enlarged view ---- */
-  async function zoom(number) {
-    const one = classes[place];
+  async function zoom(number, again = false) {
+    const asked = ++zooms, here = place, one = classes[place];
     zoomed = (number + one.pictures.length) % one.pictures.length;
     const [name, width, height] = one.pictures[zoomed];
     const images = await stripsOf(place);
+    if (asked !== zooms || here !== place || (again && !$('zoom').open)) return;  // gone meanwhile
     $('zoom-name').textContent = (zoomed + 1) + ' of ' + one.pictures.length + ' · ' + name;
     const figures = one.sizes.map((_, cluster) => {
       const canvas = make('canvas', {width, height, role: 'img', 'aria-label': name});
@@ -307,6 +309,10 @@
   }
 
   /* ---- keys and buttons ---- */
+  function leave(dialog) {  // at once: the next key is for the page, not for a button that is gone
+    dialog.close();
+    if (dialog.contains(document.activeElement)) document.activeElement.blur();
+  }
   function numberOf(event) {
     const found = /^(?:Digit|Numpad)([1-9])$/.exec(event.code) || /^([1-9])$/.exec(event.key);
     return found && Number(found[1]) <= classes[place].sizes.length ? Number(found[1]) - 1 : -1;
@@ -325,6 +331,7 @@
     else if (name === 'p') { if (!event.repeat) { pressed = performance.now(); setBare(!bare); } }
     else if (dialog && name === 'ArrowRight') zoom(zoomed + 1);
     else if (dialog && name === 'ArrowLeft') zoom(zoomed - 1);
+    else if (dialog && name === 'Escape') leave(dialog);
     else if (dialog) return;
     else if (name === 'Enter') {
       if (event.target.closest('button')) return;
@@ -365,7 +372,7 @@
   click('download', download);
   click('end', () => { if (serves) end(); else $('summary').close(); });
   for (const button of document.querySelectorAll('[data-close]'))
-    button.addEventListener('click', () => button.closest('dialog').close());
+    button.addEventListener('click', () => leave(button.closest('dialog')));
   for (const button of document.querySelectorAll('[data-step]'))
     button.addEventListener('click', () => zoom(zoomed + Number(button.dataset.step)));
   for (const dialog of document.querySelectorAll('dialog')) {
@@ -379,6 +386,7 @@
   $('scale').style.background = 'linear-gradient(90deg,' + BOARD.palette.map(([r, g, b, a]) =>
     'rgb(' + r + ' ' + g + ' ' + b + '/' + a / 255 + ')').join() + ')';
   for (const node of document.querySelectorAll('.source')) node.textContent = SOURCE;
+  if (!gainKnown) $('gain-name').textContent = 'classes left';
   $('download').hidden = serves;
   if (!serves) $('end').textContent = 'Close';
   $('end').className = serves ? 'main' : '';
