@@ -228,13 +228,17 @@ def _difference(held: dict[str, Any], plan: dict[str, Any]) -> str | None:
     for key in ("stage", "kind", "revision"):
         if held.get(key) != plan[key]:
             return f"with {key} {held.get(key)}, now {plan[key]}"
-    if held.get("limit") != plan["limit"]:  # before params, which may depend on the rows
-        return f"from {_rows(held.get('limit'))}, now {_rows(plan['limit'])}"
+    fewer = (held.get("limit"), plan["limit"])
+    rows = None if fewer[0] == fewer[1] else f"from {_rows(fewer[0])}, now {_rows(fewer[1])}"
+    if rows and any(limit and limit["how"] == "limit" for limit in fewer):
+        return rows  # --limit comes before params, which may depend on the rows
     old, new = held.get("params", {}), plan["params"]
     for name in sorted(set(old) | set(new)):
         if old.get(name) != new.get(name):
             option = "--" + name.replace("_", "-")
             return f"with {option} {_shown(old.get(name))}, now {_shown(new.get(name))}"
+    if rows:
+        return rows
     old, new = held.get("inputs", {}), plan["inputs"]
     for role in sorted(set(old) | set(new)):
         if role not in old or role not in new:
