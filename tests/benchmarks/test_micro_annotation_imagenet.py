@@ -1,6 +1,6 @@
-"""Micro-annotation of ten real ILSVRC classes by a person (Kolesnikov and Lampert 2016, section 4).
+"""Micro-annotation of ten real ILSVRC classes at its page (Kolesnikov and Lampert 2016).
 
-Patterns are those of 1500 training images, labels are what a person said at the page
+Patterns are those of 1500 training images, labels are what an annotator said at the page
 (``docs/benchmarks/micro-annotation``), figures are of the 300 validation images: GT-known and
 top-1 and top-5 localization accuracy at 20 % of the maximum, and at a threshold fitted on one
 half of the images and scored on the other, both ways. The control draws as many distractors at
@@ -68,10 +68,10 @@ class Study:
         return wsltool.cluster(patterns, min_clusters=least, output=self.work / f"k{least}.zarr")
 
     def labels(self, least: int) -> Path:
-        """Return the person's labels of these clusters."""
+        """Return the annotator's labels of these clusters."""
         clusters = self.clusters(least)
         answers = _about(clusters, ANSWERS / f"{self.network}-{least}.json", self.work)
-        return wsltool.label(clusters, answers=answers, output=self.work / f"k{least}.person.json")
+        return wsltool.label(clusters, answers=answers, output=self.work / f"k{least}.page.json")
 
     def refined(self, labels: Path) -> Path:
         """Return the validation maps refined by labels, on features of every cell."""
@@ -91,8 +91,8 @@ class Study:
 def _about(clusters: Path, answers: Path, work: Path) -> Path:
     """Return the answers as a file about these clusters.
 
-    On another machine a feature may differ in its last digit, and so the digest; a person would
-    not see it. The sizes of the clusters must agree to one in a hundred.
+    On another machine a feature may differ in its last digit, and so the digest; nobody who
+    looks at the page would see it. The sizes of the clusters must agree to one in a hundred.
     """
     held = json.loads(answers.read_text())
     with wsltool.open_store(clusters) as store:
@@ -148,7 +148,7 @@ def gain(before: Hits, after: Hits) -> list[float]:
 def test_micro_annotation_of_ilsvrc(
     data_dir: Path, work: Path, record: Callable[..., None], network: str, least: int
 ) -> None:
-    """What a person's labels gain, beside as many distractors drawn at random."""
+    """What the labels gain, beside as many distractors drawn at random."""
     study = Study(work, data_dir, network)
     labels = study.labels(least)
     before, after = study.maps(study.val, "top5+present"), study.refined(labels)

@@ -13,7 +13,7 @@ that raises an average precision a little, so there the interval may lie above t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,8 +25,21 @@ from wsltool.metrics.tally import Tally
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
+    from wsltool.metrics.result import Result
 
-__all__ = ["Difference", "Interval", "Runs", "bootstrap", "bootstrap_difference", "over_runs"]
+__all__ = [
+    "Difference",
+    "Interval",
+    "Runs",
+    "bootstrap",
+    "bootstrap_difference",
+    "bootstrap_of",
+    "over_runs",
+    "sample_of",
+]
+
+Sample = tuple[float, npt.NDArray[np.float64]]
+"""What one sample gives: a value, and a value of each class."""
 
 _ENDS = (2.5, 97.5)
 
@@ -108,12 +121,45 @@ def bootstrap(
     ProtocolError
         If the tally cannot be drawn from.
     """
+
+    def of_sample(times_N: npt.NDArray[np.int64]) -> Sample:
+        return sample_of(protocol.result(tally.drawn(times_N)))
+
+    return bootstrap_of(of_sample, tally, num_samples, seed)
+
+
+def sample_of(result: Result) -> Sample:
+    """Return the value of a result, and of each class, float64 (K,)."""
+    return result.value, np.array([row.value for row in result.per_class], np.float64)
+
+
+def bootstrap_of(
+    of_sample: Callable[[npt.NDArray[np.int64]], Sample],
+    tally: Tally,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return the interval of what a function makes of samples, such as a difference of values.
+
+    Parameters
+    ----------
+    of_sample : callable
+        Given how often each image is taken: a value, and a value of each class.
+    tally : Tally
+        Whose images are drawn.
+    num_samples, seed : int
+        As in `bootstrap`.
+
+    Raises
+    ------
+    UsageError
+        If there is no sample to draw.
+    """
     value_S = np.empty(num_samples if num_samples > 0 else 0)
     class_S: list[npt.NDArray[np.float64]] = []
     for sample, times_N in enumerate(_draws(tally, num_samples, seed)):
-        found = protocol.result(tally.drawn(times_N))
-        value_S[sample] = found.value
-        class_S.append(np.array([row.value for row in found.per_class], np.float64))
+        value_S[sample], class_K = of_sample(times_N)
+        class_S.append(class_K)
     low, high = _ends(value_S)
     ends_K = [_ends(value) for value in np.array(class_S, np.float64).T]
     return Interval(
@@ -146,17 +192,18 @@ def bootstrap_difference(
             f"{int(_counted(a).sum())} and {int(_counted(b).sum())} images are compared, which "
             "are not the same; expected the same images of both. Score them with one truth."
         )
-    value_S = np.array(
-        [
-            protocol.result(a.drawn(times_N)).value - protocol.result(b.drawn(times_N)).value
-            for times_N in _draws(a, num_samples, seed)
-        ]
-    )
+
+    def of_sample(times_N: npt.NDArray[np.int64]) -> Sample:
+        value_a, value_b = (protocol.result(one.drawn(times_N)).value for one in (a, b))
+        return value_a - value_b, np.zeros(0)
+
+    found = bootstrap_of(of_sample, a, num_samples, seed)
     return Difference(
         protocol.result(a).value - protocol.result(b).value,
-        *_ends(value_S),
+        found.low,
+        found.high,
         num_samples,
-        int(np.isnan(value_S).sum()),
+        found.num_without_value,
     )
 
 

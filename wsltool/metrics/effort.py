@@ -10,14 +10,14 @@ Legend: K classes, Q classes in the order of annotation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from wsltool.errors import ProtocolError
-from wsltool.metrics.bootstrap import Interval, bootstrap
-from wsltool.metrics.result import ClassRow, Result
+from wsltool.metrics.bootstrap import Interval, bootstrap_of, sample_of
+from wsltool.metrics.result import Result
 
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
@@ -191,25 +191,11 @@ def paired_gain(
             f"{len(after.row_N)} and {len(before.row_N)} images are compared, which are not the "
             "same; expected the same images before and after. Score them with one truth."
         )
-    return bootstrap(cast("ScoreProtocol", _Gain(protocol, before)), after, num_samples, seed)
 
-
-@dataclass(frozen=True, slots=True)
-class _Gain:
-    """What `bootstrap` asks of a protocol: the result of a sample, here a difference."""
-
-    protocol: ScoreProtocol
-    before: Tally
-
-    def result(self, after: Tally) -> Result:
-        times_N: npt.NDArray[Any] = after.weight("image")
-        a, b = self.protocol.result(after), self.protocol.result(self.before.drawn(times_N))
-        rows = zip(a.per_class, b.per_class, strict=True)
-        return Result.of(
-            self.protocol,
-            gain_of(self.protocol, a.value, b.value),
-            per_class=tuple(
-                ClassRow(x.class_index, gain_of(self.protocol, x.value, y.value), {})
-                for x, y in rows
-            ),
+    def of_sample(times_N: npt.NDArray[np.int64]) -> tuple[float, FloatArray]:
+        (a, a_K), (b, b_K) = (
+            sample_of(protocol.result(one.drawn(times_N))) for one in (after, before)
         )
+        return gain_of(protocol, a, b), gain_of(protocol, a_K, b_K)
+
+    return bootstrap_of(of_sample, after, num_samples, seed)

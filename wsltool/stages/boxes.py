@@ -316,7 +316,7 @@ def _run(maps: Store, drawing: _Drawing, settings: Settings) -> Path:
             "score_kind": maps.attributes.get("score_kind", ""),
             "box_score_kind": drawing.box_score,
         },
-        late_attributes=lambda: {"thresholds": drawing.thresholds()},
+        late_attributes=lambda _work: {"thresholds": drawing.thresholds()},
     )
 
     def compute(blocks: list[Block], tick: Tick) -> Iterator[Rows]:

@@ -156,10 +156,8 @@ class _ClusterMaker:
             late_attributes=self._late_attributes,
         )
 
-    def _late_attributes(self) -> dict[str, Any]:
+    def _late_attributes(self, work: WorkInProgress) -> dict[str, Any]:
         """Return how many classes have no clusters, counted in the parts of all shards."""
-        work = WorkInProgress(self.output)
-        work.plan()  # from here on it knows which parts are its own
         classes = range(len(self.patterns.count_K))
         sizes = (work.part_array(block, "cluster_size") for block in classes)
         return {"num_classes_without": sum(not len(size_Q) for size_Q in sizes)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from wsltool.errors import StoreError, StoreExistsError, UsageError
+from wsltool.errors import UsageError
 from wsltool.metrics.effort import paired_gain
 from wsltool.metrics.protocols import ScoreProtocol, find_protocol
 from wsltool.metrics.tally import Tally
@@ -19,7 +18,7 @@ from wsltool.stages.options import PathLike, Settings, check_range, check_seed
 from wsltool.stages.report import Reporter
 from wsltool.stages.run import open_input
 from wsltool.stages.score_result import entry
-from wsltool.stages.score_shards import count_alone, read_result, write_result
+from wsltool.stages.score_shards import check_places, count_alone, write_result
 from wsltool.stages.score_tasks import (
     COMPARED,
     METHOD,
@@ -113,7 +112,7 @@ def effort(
     check_range("--min-change", min_change, 0, 100, open_high=False)
     check_range("--bootstrap", bootstrap, 1, _MOST_SAMPLES, open_high=False, whole=True)
     check_seed(seed)
-    _check_places(output, plot)
+    check_places(output, plot, "score or effort")
     report = report or Reporter()
     with ExitStack() as stack:
         pair = _open_pair(wanted, input, before, truth, stack)
@@ -160,26 +159,6 @@ def _protocol(name: str, iou: float | None, classes: str | Sequence[str] | None)
     parts = classes.split(",") if isinstance(classes, str) else classes
     chosen = None if parts is None else tuple(part.strip() for part in parts)
     return replace(found.with_options(iou=iou, classes=chosen), by_image=True)
-
-
-def _check_places(output: PathLike | None, plot: PathLike | None) -> None:
-    """Refuse places where nothing can be written, before anything is counted."""
-    if plot is not None and Path(plot).suffix not in (".png", ".svg"):
-        raise UsageError(f"--plot {plot}: a plot is a .png or a .svg. Give such a name.")
-    for option, place in (("-o", output), ("--plot", plot)):
-        if place is not None and not Path(place).parent.is_dir():
-            folder = Path(place).parent
-            raise UsageError(
-                f"{option} {place}: the folder {folder} does not exist. Make it first."
-            )
-    if output is not None and os.path.lexists(output):
-        try:
-            read_result(Path(output))
-        except StoreError as error:
-            raise StoreExistsError(
-                f"-o {output}: something stands there that is no result of score or effort. It is "
-                "left alone. Give another name."
-            ) from error
 
 
 def _open_pair(

@@ -14,13 +14,14 @@ from wsltool.errors import DatasetError, StoreError, StoreUnfinishedError, Usage
 from wsltool.localize.oracle import OracleRule
 from wsltool.stages.label_answers import Annotation, by_answers, by_chance, by_person, by_truth
 from wsltool.stages.label_oracle import OracleFrom
+from wsltool.stages.label_samples import features_behind
 from wsltool.stages.options import PathLike, check_choice, check_range, check_seed
 from wsltool.stages.pack import finished_attributes
 from wsltool.stages.plan import Job, claim, output_for
 from wsltool.stages.report import Reporter
 from wsltool.stages.run import open_input
 from wsltool.stores.labels import Labels, annotation_order, check_labels, read_labels, write_labels
-from wsltool.stores.lineage import find_input, fingerprint_store
+from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.store import Store
 
 __all__ = ["label"]
@@ -233,12 +234,7 @@ def _annotation(
     if os.fspath(oracle) == _RANDOM:
         return by_chance(clusters, folder, Path(given["like"]), given["seed"])
     truth = stack.enter_context(open_input(oracle, "images", "label --oracle"))
-    if given["features"] is None:
-        features = stack.enter_context(find_input(clusters, "features", "--features"))
-    else:
-        features = stack.enter_context(
-            open_input(given["features"], "features", "label --features")
-        )
+    features = stack.enter_context(features_behind(clusters, given["features"], "label"))
     return by_truth(
         clusters,
         folder,

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from wsltool.errors import BadImageError, ProtocolError
-from wsltool.stages.label_samples import sample_heat, sampled_rows
+from wsltool.stages.label_samples import features_behind, sample_heat, sampled_rows
 from wsltool.stages.options import PathLike
 from wsltool.stages.pictures_behind import PicturesBehind
 from wsltool.stages.report import Reporter
-from wsltool.stages.run import open_input
 from wsltool.stores.labels import annotation_order, clusters_of_class
-from wsltool.stores.lineage import find_input, fingerprint_store
+from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.store import Store
 from wsltool.views.label_queue import QueueClass, QueuePicture, picture_names
 from wsltool.views.label_strips import SampleHeat, heat_strips, photo_strip, shown_size
@@ -104,12 +103,7 @@ class LabelBoard:
         StoreCorruptError
             The features do not say which class fired where.
         """
-        found = (
-            find_input(clusters, "features", "--features")
-            if features is None
-            else open_input(features, "features", "label --features")
-        )
-        store = stack.enter_context(found)
+        store = stack.enter_context(features_behind(clusters, features, "label"))
         _check_fit(clusters, store)
         load = PicturesBehind(store, None if images is None else Path(images))
         return cls(clusters, store, load, samples, seed, report)

@@ -8,14 +8,49 @@ import numpy as np
 
 from wsltool.errors import BadImageError, StoreCorruptError
 from wsltool.localize.cluster_heat import cluster_heat
+from wsltool.stages.options import PathLike
+from wsltool.stages.run import open_input
+from wsltool.stores.lineage import find_input
 from wsltool.stores.store import Store
 from wsltool.views.label_strips import SampleHeat
 
-__all__ = ["sample_heat", "sampled_rows"]
+__all__ = ["check_patterns", "features_behind", "sample_heat", "sampled_rows"]
 
 Array = np.ndarray[Any, Any]
 
 _READ_ROWS = 4096
+
+
+def features_behind(clusters: Store, given: PathLike | None, reader: str) -> Store:
+    """Open the features that clusters were made of, or those that ``--features`` names.
+
+    Parameters
+    ----------
+    clusters : Store
+    given : path or None
+        What ``--features`` names.
+    reader : str
+        The command that reads them, for messages.
+
+    Raises
+    ------
+    LineageError
+        They are not where they were; the message names ``--features``.
+    StoreKindError
+        What is given is no features store.
+    """
+    if given is None:
+        return find_input(clusters, "features", "--features")
+    return open_input(given, "features", f"{reader} --features")
+
+
+def check_patterns(features: Store) -> None:
+    """Raise StoreCorruptError if the features do not say which class fired where."""
+    if "pattern_class" not in features:
+        raise StoreCorruptError(
+            f"{features.path.name}: has no pattern_class, so it does not say which images show "
+            "patterns of a class. Run extract-features on maps, not on images."
+        )
 
 
 def sampled_rows(features: Store, samples: int, seed: int) -> dict[int, list[int]]:
@@ -45,11 +80,7 @@ def sampled_rows(features: Store, samples: int, seed: int) -> dict[int, list[int
     StoreCorruptError
         The store does not say which class fired where.
     """
-    if "pattern_class" not in features:
-        raise StoreCorruptError(
-            f"{features.path.name}: has no pattern_class, so it does not say which images show "
-            "patterns of a class. Run extract-features on maps, not on images."
-        )
+    check_patterns(features)
     class_M, row_M = np.empty(0, np.int64), np.empty(0, np.int64)
     for start in range(0, len(features), _READ_ROWS):
         new = _pairs(features, start, min(start + _READ_ROWS, len(features)))

@@ -104,15 +104,15 @@ def _window(maps: Store, start: int, num: int) -> list[MapRow | None]:
 
 
 @contextlib.contextmanager
-def row_named(maps: Store, row: int) -> Iterator[None]:
-    """Say which row of which store holds a map that cannot be used.
+def row_named(store: Store, row: int) -> Iterator[None]:
+    """Say which row of which store holds a map, or a feature, that cannot be used.
 
     For commands that have no ``--on-bad``; raises StoreCorruptError.
     """
     try:
         yield
     except BadImageError as error:
-        name = maps.rows("image_id", row, row + 1)[0]
+        name = store.rows("image_id", row, row + 1)[0]
         raise StoreCorruptError(
-            f'{maps.path.name} row {row} "{name}": {error} Make the maps again.'
+            f'{store.path.name} row {row} "{name}": {error} Make the {store.kind} again.'
         ) from error

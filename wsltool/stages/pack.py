@@ -73,7 +73,7 @@ def pack(job: Job, held: dict[str, Any], work: WorkInProgress) -> Path:
                 writer.append(name, values if shift is None else values + shift)
             if name == "image_status":
                 skipped += int((values == _SKIPPED_HERE).sum())
-    attributes = job.attributes | job.late_attributes()
+    attributes = job.attributes | job.late_attributes(work)
     writer.finish(finished_attributes(job, held) | {"skipped": skipped}, attributes)
     fsync_tree(scratch)
     return scratch

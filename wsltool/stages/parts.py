@@ -5,7 +5,6 @@ Kolesnikov and Lampert 2016, figure 5.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from wsltool.errors import BadImageError, StoreCorruptError
+from wsltool.errors import BadImageError
 from wsltool.localize.cluster_heat import best_cluster, cluster_heat
 from wsltool.localize.grid import resample
-from wsltool.stages.label_samples import sample_heat
+from wsltool.stages.label_samples import check_patterns, sample_heat
+from wsltool.stages.map_rows import row_named
 from wsltool.stages.pictures_behind import PicturesBehind
 from wsltool.stages.report import Reporter
 from wsltool.stages.view_page import Page, provenance_of
@@ -102,7 +102,7 @@ def strongest(
     StoreCorruptError
         A feature is not finite, or the store does not say which class fired where.
     """
-    _check_patterns(features)
+    check_patterns(features)
     found = {
         (k, q): Shown([]) for k, centroid_QC in centroid_of.items() for q in range(len(centroid_QC))
     }
@@ -116,14 +116,6 @@ def strongest(
                 shown.num_won += num_won
             advance(stop - start)
     return found
-
-
-def _check_patterns(features: Store) -> None:
-    if "pattern_class" not in features:
-        raise StoreCorruptError(
-            f"{features.path.name}: has no pattern_class, so it does not say which images show "
-            "patterns of a class. Run extract-features on maps, not on images."
-        )
 
 
 def _examples(
@@ -142,24 +134,12 @@ def _examples(
             if k not in centroid_of:
                 continue
             own = cell_P[(row_P == n) & (class_P == k)]
-            with _row_named(features, start + n):
+            with row_named(features, start + n):
                 heat_PQ = cluster_heat(feature_PC[own], centroid_of[k])
             best_P = best_cluster(heat_PQ)
             for q in np.unique(best_P).tolist():
                 won_W = heat_PQ[best_P == q, q]
                 yield (k, q), Example(-float(won_W.max()), start + n), len(won_W)
-
-
-@contextlib.contextmanager
-def _row_named(features: Store, row: int) -> Iterator[None]:
-    """Say which image holds a feature that cannot be used."""
-    try:
-        yield
-    except BadImageError as error:
-        name = features.rows("image_id", row, row + 1)[0]
-        raise StoreCorruptError(
-            f'{features.path.name} row {row} "{name}": {error} Make the features again.'
-        ) from error
 
 
 @dataclass
@@ -225,7 +205,7 @@ class Parts:
                     report.warn(f'{name} row {example.row} "{image_id}": {error} Left out.')
                     self.num_left_out += 1
                     continue
-                with _row_named(self.features, example.row):
+                with row_named(self.features, example.row):
                     sample = sample_heat(self.features, example.row, centroid_of[k])
                     heat_HW, region_HW = _at_pixels(sample, q)
                 word = self.words[cluster]

@@ -78,7 +78,8 @@ class Job:
     attributes : dict
         Further root attributes.
     late_attributes : callable
-        Returns those that are only known once blocks are computed; called by whoever packs.
+        Returns those that are only known once blocks are computed, given the work with all parts;
+        called by whoever packs.
     compute : dict
         What was used and does not decide the result (device, threads, batch size).
     finished_meta : callable
@@ -97,7 +98,7 @@ class Job:
     limit: dict[str, Any] | None = None
     fixed: dict[str, Array] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
-    late_attributes: Callable[[], dict[str, Any]] = dict
+    late_attributes: Callable[[WorkInProgress], dict[str, Any]] = lambda _work: {}
     compute: dict[str, Any] = field(default_factory=dict)
     finished_meta: Callable[[Path], dict[str, Any]] = _stored_meta
 

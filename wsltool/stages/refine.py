@@ -272,7 +272,6 @@ class _Refiner:
     def job(self, params: dict[str, Any], inputs: dict[str, Any], used: _Used) -> Job:
         """Return the job."""
         names = self.maps.class_names()
-        output = self.settings.output or output_for(self.maps.path, "refine")
         own = {name: value for name, value in self.maps.attributes.items() if name != "wsltool"}
         return row_job(
             self.settings,
@@ -284,7 +283,7 @@ class _Refiner:
             revision=_REVISION,
             row_bytes=self.maps.row_bytes + int(np.prod(self.maps.shape("map")[1:])),
             attributes=own | {"refined_classes": [names[index] for index in sorted(self.judged)]},
-            late_attributes=lambda: self._counts(WorkInProgress(output)),
+            late_attributes=self._counts,
             compute=used.compute,
         )
 
@@ -338,10 +337,9 @@ class _Refiner:
 
     def _counts(self, work: WorkInProgress) -> dict[str, int]:
         """Return how many maps were refined, and of how many nothing was left."""
-        plan = work.plan() or {"num_blocks": 0}
         names = {"map_class", "suppressed"} | ({"map_grid"} if "map_grid" in self.maps else set())
         num_refined = num_everywhere = 0
-        for block in range(int(plan["num_blocks"])):
+        for block in sorted(work.committed()):
             rows = {name: work.part_array(block, name) for name in names}
             image_M, slot_M = np.nonzero(np.isin(rows["map_class"], list(self.judged)))
             num_refined += len(image_M)

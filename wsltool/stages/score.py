@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from wsltool.errors import StoreError, StoreExistsError, UsageError
+from wsltool.errors import UsageError
 from wsltool.metrics.protocols import ScoreProtocol, find_protocol
 from wsltool.metrics.tally import Tally
 from wsltool.stages.options import PathLike, Settings, check_range, check_seed, parse_shard
@@ -18,7 +17,13 @@ from wsltool.stages.plan import Job
 from wsltool.stages.report import Reporter
 from wsltool.stages.score_compared import Entries, digest_of, put_beside, read_entries
 from wsltool.stages.score_result import entry
-from wsltool.stages.score_shards import count_alone, count_share, read_result, write_result
+from wsltool.stages.score_shards import (
+    check_places,
+    count_alone,
+    count_share,
+    read_result,
+    write_result,
+)
 from wsltool.stages.score_tasks import COMPARED, ScoreWish, Task, open_tasks
 from wsltool.stages.score_workers import CountBlocks, counting
 from wsltool.stores.lineage import fingerprint_store
@@ -239,32 +244,12 @@ def _settings(
     check_range("--workers", workers, 1, _MOST_WORKERS, open_high=False, whole=True)
     if shard is not None and output is None:
         raise UsageError("--shard needs -o: the shares meet beside the result. Pass -o FILE.json.")
-    if plot is not None and Path(plot).suffix not in (".png", ".svg"):
-        raise UsageError(f"--plot {plot}: a plot is a .png or a .svg. Give such a name.")
-    for option, path in (("-o", output), ("--plot", plot)):
-        if path is not None and not Path(path).parent.is_dir():
-            folder = Path(path).parent
-            raise UsageError(f"{option} {path}: the folder {folder} does not exist. Make it first.")
-    if output is not None:
-        _check_output(Path(output))
+    check_places(output, plot, "score")
     return Settings(
         output=None if output is None else Path(output),
         shard=parse_shard(shard),
         report=report or Reporter(),
     )
-
-
-def _check_output(path: Path) -> None:
-    """Refuse a place that holds something else than a result."""
-    if not os.path.lexists(path):
-        return
-    try:
-        read_result(path)
-    except StoreError as error:
-        raise StoreExistsError(
-            f"-o {path}: something stands there that is no result of score. It is left alone. "
-            "Give another name."
-        ) from error
 
 
 def _job(tasks: Sequence[Task], settings: Settings, options: dict[str, Any]) -> Job:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wsltool.errors import StoreError, StoreExistsError
+from wsltool.errors import StoreError, StoreExistsError, UsageError
 from wsltool.metrics.tally import Tally, joined_by_name
-from wsltool.stages.options import Settings
+from wsltool.stages.options import PathLike, Settings
 from wsltool.stages.plan import Job, claim, rows_per_block
 from wsltool.stages.score_workers import CountBlocks
 from wsltool.stores.wip import WorkInProgress, place_file
@@ -137,6 +138,42 @@ def no_result(path: Path) -> StoreError:
 
 def _refuse(word: str) -> None:
     raise ValueError(word)  # NaN and Infinity are no JSON
+
+
+def check_places(output: PathLike | None, plot: PathLike | None, maker: str) -> None:
+    """Refuse places of a result and its picture where nothing can be written, before counting.
+
+    Parameters
+    ----------
+    output, plot : path or None
+        What ``-o`` and ``--plot`` name.
+    maker : str
+        Whose results may stand at `output`, for the message.
+
+    Raises
+    ------
+    UsageError
+        A plot is none, or a folder is not there.
+    StoreExistsError
+        Something else stands at `output`.
+    """
+    if plot is not None and Path(plot).suffix not in (".png", ".svg"):
+        raise UsageError(f"--plot {plot}: a plot is a .png or a .svg. Give such a name.")
+    for option, place in (("-o", output), ("--plot", plot)):
+        if place is not None and not Path(place).parent.is_dir():
+            folder = Path(place).parent
+            raise UsageError(
+                f"{option} {place}: the folder {folder} does not exist. Make it first."
+            )
+    if output is None or not os.path.lexists(output):
+        return
+    try:
+        read_result(Path(output))
+    except StoreError as error:
+        raise StoreExistsError(
+            f"-o {output}: something stands there that is no result of {maker}. It is left alone. "
+            "Give another name."
+        ) from error
 
 
 def write_result(path: Path, found: dict[str, Any]) -> None:

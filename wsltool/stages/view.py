@@ -13,6 +13,7 @@ from typing import Any
 
 from wsltool.errors import LineageError, StoreKindError, UsageError
 from wsltool.stages.judged import Shown
+from wsltool.stages.label_samples import features_behind
 from wsltool.stages.mended import write_mended
 from wsltool.stages.options import PathLike, check_range
 from wsltool.stages.parts import Parts, write_parts
@@ -24,7 +25,6 @@ from wsltool.stages.view_found import write_found
 from wsltool.stages.view_page import Page
 from wsltool.stores.lineage import (
     find_ancestor,
-    find_input,
     fingerprint_file,
     fingerprint_store,
 )
@@ -204,11 +204,7 @@ class _Wish:
     def open_behind(self, store: Store, stack: ExitStack) -> list[Store]:
         """Open the features behind clusters, the images behind anything else."""
         if store.kind == "clusters":
-            found = (
-                open_input(self.features, "features", "view --features")
-                if self.features
-                else find_input(store, "features", "--features")
-            )
+            found = features_behind(store, self.features or None, "view")
         elif self.truth:
             found = open_store(Path(self.truth))
         else:
