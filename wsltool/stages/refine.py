@@ -39,10 +39,10 @@ from wsltool.stages.run import (
     Block,
     Rows,
     Tick,
+    inherited,
     leave_out,
     limited,
     open_input,
-    rebased,
     row_job,
     run,
     warn_of_strangers,
@@ -143,7 +143,7 @@ def refine(
             used = _computed(maps, held, (model, weights), images, torch_settings(options), folder)
         warn_of_strangers(maps, settings.report)
         refiner = _Refiner(maps, judged, set(row_R), used.source, fill, settings)
-        inputs = _model_record(maps, folder) | {
+        inputs = inherited(maps, folder, ("model",)) | {
             "labels": fingerprint_file(Path(labels), folder, "labels"),
             "clusters": fingerprint_store(held, folder),
         }
@@ -170,17 +170,6 @@ def _open_clusters(given: PathLike | None, path: Path, labels: Labels) -> Store:
     if given is None:
         return find_clusters(path, labels, "--clusters")
     return open_input(given, "clusters", "refine --clusters")
-
-
-def _model_record(maps: Store, folder: Path) -> dict[str, Any]:
-    """Return the record of the model behind the maps, which is that of the refined ones, too."""
-    record = maps.meta.get("inputs", {}).get("model")
-    if not record:
-        return {}
-    path, home = str(record.get("path", "")), maps.path.parent
-    return {
-        "model": record | {"path": rebased(path, home, folder) if (home / path).exists() else path}
-    }
 
 
 def _judged_rows(maps: Store, judged: dict[int, Judged], limit: int | None) -> list[int]:

@@ -31,6 +31,7 @@ __all__ = [
     "Compute",
     "Rows",
     "Tick",
+    "inherited",
     "leave_out",
     "limited",
     "open_input",
@@ -124,12 +125,15 @@ def inherited(
 ) -> dict[str, Any]:
     """Return the records of the inputs behind `source`, with paths relative to `folder`.
 
-    `kinds` says which are kept: those whose role is their kind.
+    `kinds` says which are kept: those whose role is their kind. What a model is called where it
+    is no file stays as it is.
     """
-    found = {}
+    found, home = {}, source.path.parent
     for role, record in source.meta.get("inputs", {}).items():
         if record.get("kind") in kinds and role == record["kind"] != source.kind:
-            found[role] = record | {"path": rebased(record["path"], source.path.parent, folder)}
+            is_name = role == "model" and not (home / record["path"]).exists()
+            path = record["path"] if is_name else rebased(record["path"], home, folder)
+            found[role] = record | {"path": path}
     return found
 
 
