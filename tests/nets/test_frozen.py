@@ -15,10 +15,10 @@ from wsltool.nets.frozen import (
     find_cut,
     hold_still,
     kept_activation,
-    skipping,
     train_mode,
 )
 from wsltool.nets.initial import start_network
+from wsltool.nets.skipping import skipping
 
 
 def network(name: str, pool: str = "gap") -> CamNetwork:

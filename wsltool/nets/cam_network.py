@@ -215,6 +215,13 @@ class CamNetwork(nn.Module):
         grid = (feature_NCHW.shape[2], feature_NCHW.shape[3])
         return self._pooled(feature_NCHW, self.valid_cells(inside_N4, grid, input_px))
 
+    def head_logits(self, feature_NCHW: Tensor) -> Tensor:
+        """Return class scores (num_images, num_classes) of features on any grid, all cells pooled.
+
+        What `wsltool.nets.plain_network.PlainNetwork` gives of a grid of one size.
+        """
+        return self.pooled_logits(feature_NCHW)
+
     def _pooled(self, feature_NCHW: Tensor, valid_N1HW: Tensor | None) -> Tensor:
         map_NKHW = nn.functional.conv2d(feature_NCHW, self.class_weight[:, :, None, None])
         if valid_N1HW is not None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import difflib
 import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,15 +25,26 @@ from wsltool.nets.architectures import (
     from_caffe_names,
     without_other_head,
 )
-from wsltool.nets.fc_networks import AdaptedNetwork, Backbone, SlidingNetwork, to_sliding
+from wsltool.nets.closed_form import find_closed_form
+from wsltool.nets.factories import call_factory, has_function
+from wsltool.nets.fc_networks import (
+    AdaptedNetwork,
+    Backbone,
+    FcNetwork,
+    SlidingNetwork,
+    to_fc,
+    to_sliding,
+)
 from wsltool.nets.output_stride import set_output_stride
 from wsltool.nets.preprocess import Preprocess
-from wsltool.nets.weights import State, fetch_published, one_line
+from wsltool.nets.split import Split, probe_split
+from wsltool.nets.weights import State, fetch_published
 from wsltool.nets.window import Window
 
-__all__ = ["Architecture", "find_architecture", "is_known", "known_names"]
+__all__ = ["Architecture", "find_architecture", "is_known", "known_names", "without_stride"]
 
 _LITE_SIZES_PX = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
+_FC = "_fc"
 _ZOO_OPTIONS: dict[str, dict[str, Any]] = {
     name: {"transform_input": True, "aux_logits": False, "init_weights": False}
     for name in ("googlenet", "inception_v3")
@@ -62,13 +73,20 @@ class Architecture:
     is_ready
         `build` returns weights that are meant to be used (a user's own network).
     has_maps
-        Class activation maps exist; if not, fully connected layers read a grid of one size.
+        False where it is known that there are no class activation maps: fully connected layers
+        read a grid of one size.
     window
         Of a network that slides over its input.
     adapt
         Renames and reshapes the arrays of others so that they fit; leaves its own as they are.
     suppress_layer
         Name of the module whose output two-phase learning masks (Kim et al. 2017: conv5_3).
+    base
+        The network whose features this one reads; weights to start from are its own.
+    build_at
+        Builds the network for another input size; None where any size fits what is built.
+    can_split
+        Without maps, its features may be read by fully connected layers (`find_split`).
     """
 
     name: str
@@ -82,6 +100,16 @@ class Architecture:
     window: Window | None = None
     adapt: Callable[[State], State] | None = None
     suppress_layer: str | None = None
+    base: Architecture | None = None
+    build_at: Callable[[int], nn.Module] | None = None
+    can_split: bool = True
+
+    def at(self, size_px: int | None) -> Architecture:
+        """Return it for another input size, where that decides what is built; None: its own."""
+        if self.build_at is None or size_px is None:
+            return self
+        build = partial(self.build_at, size_px)
+        return replace(self, build=build, preprocess=self.preprocess.at(size_px))
 
 
 def known_names() -> list[str]:
@@ -91,14 +119,19 @@ def known_names() -> list[str]:
 
 def is_known(name: str) -> bool:
     """Whether a name stands for an architecture, be it one that cannot be built here."""
-    name = name.partition("@")[0]
-    return ":" in name or name in known_names()
+    return ":" in name or without_stride(name).removesuffix(_FC) in known_names()
+
+
+def without_stride(name: str) -> str:
+    """Return a name without its output stride: the weights are the same."""
+    return re.sub(r"@[^_]*", "", name)
 
 
 def find_architecture(name: str) -> Architecture:
     """Return the architecture of that name, or of that ``package.module:function``.
 
-    ``NAME@16`` is the same with a cell every 16 pixels (`set_output_stride`).
+    ``NAME@16`` is the same with a cell every 16 pixels (`set_output_stride`), ``NAME_fc`` its
+    features under fully connected layers (`FcNetwork`), ``NAME@16_fc`` both.
 
     Raises
     ------
@@ -107,6 +140,8 @@ def find_architecture(name: str) -> Architecture:
     ExtraMissingError
         Its package is not installed.
     """
+    if name.endswith(_FC) and is_known(name) and not has_function(name):
+        return _with_fc(name)
     if "@" in name:
         return _with_stride(name)
     if ":" in name:
@@ -117,7 +152,8 @@ def find_architecture(name: str) -> Architecture:
         return _lite(name)
     if name in zoo.list_models(module=zoo):
         return _from_zoo(name)
-    close = difflib.get_close_matches(name, known_names(), n=3)
+    end = _FC if name.endswith(_FC) else ""
+    close = difflib.get_close_matches(name, [f"{known}{end}" for known in known_names()], n=3)
     hint = f" Did you mean {', '.join(close)}?" if close else ""
     raise ModelError(
         f'there is no model "{name}"; expected a .safetensors file, a network of torchvision, '
@@ -133,6 +169,11 @@ def _with_stride(name: str) -> Architecture:
             f"Write it as in {base_name}@16."
         )
     base, stride_px = find_architecture(base_name), int(text)
+    if base.base is not None:
+        raise ModelError(
+            f"{name}: the output stride belongs to the features. Write it as in "
+            f"{base.base.name}@{stride_px}{_FC}."
+        )
     if not base.has_maps:
         raise ModelError(
             f"{name}: has no maps, so no output stride: its fully connected layers read a grid of "
@@ -145,7 +186,53 @@ def _with_stride(name: str) -> Architecture:
         return module
 
     window = base.window and Window(base.window.size_px, stride_px)
-    return replace(base, name=name, build=build, window=window)
+    return replace(base, name=name, build=build, window=window, can_split=False)
+
+
+def _with_fc(name: str) -> Architecture:
+    base = find_architecture(name.removesuffix(_FC))
+    if not base.has_maps:
+        raise ModelError(_has_fc(name, base.name))
+    if base.window is not None:
+        raise ModelError(
+            f"{name}: a cell of {base.name} is the score of a window, not a part of the picture. "
+            f"Use {base.name.partition('_')[0]}_adapted."
+        )
+
+    def build_at(size_px: int) -> nn.Module:
+        module = base.build()
+        try:
+            form = find_closed_form(module, base.name, size_px)
+        except ModelError as error:
+            if isinstance(probe_split(module, size_px), Split):
+                raise ModelError(_has_fc(name, base.name)) from error
+            raise ModelError(f"{name}: needs the features of {error}") from error
+        try:
+            return FcNetwork(copy.deepcopy(module) if base.is_ready else module, form, size_px)
+        except ModelError as error:
+            raise ModelError(f"{name}: {error}") from error
+
+    return Architecture(
+        name=name,
+        build=partial(build_at, base.preprocess.size),
+        preprocess=base.preprocess,
+        backbone=base.published or base.backbone,
+        has_maps=False,
+        adapt=partial(to_fc, adapt=base.adapt),
+        base=base,
+        build_at=build_at,
+    )
+
+
+def _has_fc(name: str, base: str) -> str:
+    return f"{name}: {base} has fully connected layers already. Use it as it is."
+
+
+def _from_factory(name: str) -> Architecture:
+    made = call_factory(name)
+    return Architecture(
+        name, lambda: made.module, made.preprocess, class_name=made.class_name, is_ready=True
+    )
 
 
 def _zoo_file(name: str) -> Path:
@@ -240,73 +327,3 @@ def _ours() -> Iterator[Architecture]:
 
 
 _OURS = {architecture.name: architecture for architecture in _ours()}
-
-
-@contextlib.contextmanager
-def _importable_from_here() -> Iterator[None]:
-    """Let modules of the current folder be imported; what they print goes to stderr."""
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        sys.path.remove(here)
-
-
-def _from_factory(name: str) -> Architecture:
-    module_name, _, function_name = name.partition(":")
-    with _importable_from_here():
-        factory = _find_factory(name, module_name, function_name)
-        try:
-            made = factory()
-        except Exception as error:  # a user's function may raise anything
-            raise ModelError(
-                f"{name}: failed with {type(error).__name__}: {one_line(error)}"
-            ) from error
-    return _checked(name, made)
-
-
-def _find_factory(name: str, module_name: str, function_name: str) -> Callable[[], object]:
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a user's module may raise anything
-        raise ModelError(
-            f"{name}: module {module_name} cannot be imported ({type(error).__name__}: "
-            f"{one_line(error)}). Run from the folder that holds it, or install it."
-        ) from error
-    factory = getattr(module, function_name, None)
-    if callable(factory):
-        function: Callable[[], object] = factory
-        return function
-    close = difflib.get_close_matches(function_name, dir(module), n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    raise ModelError(f'{name}: {module_name} has no function "{function_name}".{hint}')
-
-
-def _checked(name: str, made: object) -> Architecture:
-    """Check what a factory returned: module, preprocessing and, if given, class names."""
-    parts = made if isinstance(made, tuple) else (made,)
-    if len(parts) not in (2, 3) or not isinstance(parts[0], nn.Module):
-        kinds = ", ".join(type(part).__name__ for part in parts)
-        raise ModelError(
-            f"{name}: returned ({kinds}); expected (torch module, preprocessing) or "
-            "(torch module, preprocessing, class names)."
-        )
-    module, preprocess, *names = parts
-    if isinstance(preprocess, Mapping):
-        try:
-            preprocess = Preprocess.from_header(preprocess)
-        except ModelError as error:
-            raise ModelError(f"{name}: {error}") from error
-    if not isinstance(preprocess, Preprocess):
-        raise ModelError(
-            f"{name}: preprocessing is a {type(preprocess).__name__}, expected a Preprocess or "
-            "its entries as a dict, such as {'size': 224}."
-        )
-    architecture = Architecture(name, lambda: module, preprocess, is_ready=True)
-    if not names:
-        return architecture
-    if isinstance(names[0], str) or not all(isinstance(n, str) for n in names[0]):
-        raise ModelError(f"{name}: class names must be a list of strings, got {names[0]!r:.60}.")
-    return replace(architecture, class_name=tuple(names[0]))

@@ -1,22 +1,27 @@
-"""Classifiers with adaptation layers, fully connected or sliding over pictures of any size.
+"""Classifiers with fully connected layers over a grid, or sliding over pictures of any size.
 
 Oquab et al. (CVPR 2014, fig. 2) take fc8 off a network trained on ImageNet and put two layers
 in its place, Fa (2048 outputs) and Fb (one a class). Bency et al. (2016, §3.2) search with that
 network; Oquab et al. (CVPR 2015, §3) turn all of its fully connected layers into convolutions.
+`FcNetwork` puts such layers on the features of any network that has class activation maps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from wsltool.errors import ModelError
 from wsltool.nets.architectures import gaussian, vgg16_features
-from wsltool.nets.weights import State
+from wsltool.nets.closed_form import ClosedForm, captured_feature, evaluating
+from wsltool.nets.skipping import draws, module_calls, put_module
+from wsltool.nets.weights import State, is_auxiliary
 
-__all__ = ["AdaptedNetwork", "Backbone", "SlidingNetwork", "to_sliding"]
+__all__ = ["AdaptedNetwork", "Backbone", "FcNetwork", "SlidingNetwork", "to_fc", "to_sliding"]
 
 Backbone = Literal["alexnet", "vgg16"]
 
@@ -25,6 +30,9 @@ _LAST: dict[Backbone, tuple[int, int]] = {"alexnet": (256, 6), "vgg16": (512, 7)
 
 _NUM_HIDDEN = 4096
 _NUM_ADAPTED = 2048
+_NUM_FC = 1024
+_MOST_WEIGHTS = 10**9
+_BACKBONE = "features.net."
 
 
 class AdaptedNetwork(nn.Module):
@@ -42,20 +50,15 @@ class AdaptedNetwork(nn.Module):
     num_classes
         Outputs of Fb.
 
-    Attributes
-    ----------
-    grid, num_channels
-        Rows and columns, and channels, of the features that the fully connected layers read.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int = 20) -> None:
         super().__init__()
-        self.num_channels, size = _LAST[backbone]
-        self.grid = (size, size)
+        num_channels, size = _LAST[backbone]
         self.features = _features(backbone)
         self.classifier = _classifier(
             backbone,
-            nn.Linear(self.num_channels * size * size, _NUM_HIDDEN),
+            nn.Linear(num_channels * size * size, _NUM_HIDDEN),
             nn.Linear(_NUM_HIDDEN, _NUM_HIDDEN),
         )
         self.fa = gaussian(nn.Linear(_NUM_HIDDEN, _NUM_ADAPTED))
@@ -110,6 +113,115 @@ class SlidingNetwork(nn.Module):
         adapted_NCHW = self.relu(self.ca(self.classifier(self.features(x_NCHW))))
         map_NKHW: Tensor = self.cb(self.dropout(adapted_NCHW))
         return map_NKHW.mean((2, 3))
+
+
+class FcNetwork(nn.Module):
+    """The features of a network with class activation maps, under fully connected layers.
+
+    ``h = relu(W_h d(f) + b_h)`` on the whole flattened grid f, scores ``W d(h) + b``, with d
+    dropout 0.5 and 1024 numbers in h: AlexNet's head made small. Weights of ``hidden`` gaussian
+    with variance 2 / inputs (He et al. 2015), of ``head`` gaussian 0.01; ``features.net`` is the
+    other network without its head.
+
+    Parameters
+    ----------
+    net
+        The other network; its head, and dropout before its head, are taken away.
+    form
+        Where its features and its head are (`find_closed_form`).
+    size_px
+        Rows and columns of the input; they decide the grid.
+    num_classes
+        Outputs of the last layer.
+
+    Raises
+    ------
+    ModelError
+        The layer on the grid would hold more than 10⁹ weights.
+    """
+
+    def __init__(
+        self, net: nn.Module, form: ClosedForm, size_px: int, num_classes: int = 20
+    ) -> None:
+        super().__init__()
+        shape = _without_head(net, form, size_px)
+        num_in = shape.numel()
+        if num_in * _NUM_FC > _MOST_WEIGHTS:
+            channels, rows, cols = shape
+            raise ModelError(
+                f"a fully connected layer on {cols}x{rows} cells of {channels} channels would "
+                f"hold {num_in * _NUM_FC / 1e9:.1f} G numbers, at most 1 G are built. Pass a "
+                "smaller --input-size, or take a network with a coarser grid."
+            )
+        self.features = Features(net, form)
+        self.dropout = nn.Dropout(0.5)
+        self.hidden = nn.Linear(num_in, _NUM_FC)
+        nn.init.kaiming_normal_(self.hidden.weight, nonlinearity="relu")
+        nn.init.zeros_(self.hidden.bias)
+        self.relu = nn.ReLU(inplace=True)
+        self.dropout_hidden = nn.Dropout(0.5)
+        self.head = gaussian(nn.Linear(_NUM_FC, num_classes))
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        """Return class scores (num_images, num_classes)."""
+        feature_NC = torch.flatten(self.features(x_NCHW), 1)
+        hidden_NC = self.relu(self.hidden(self.dropout(feature_NC)))
+        scores_NK: Tensor = self.head(self.dropout_hidden(hidden_NC))
+        return scores_NK
+
+
+class Features(nn.Module):
+    """A network that returns its features instead of its scores."""
+
+    def __init__(self, net: nn.Module, form: ClosedForm) -> None:
+        super().__init__()
+        self.net = net
+        self.form = form
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        with captured_feature(self.net, self.form) as caught:
+            self.net(x_NCHW)
+        return caught.pop()
+
+
+class _NoHead(nn.Module):
+    """Returns a copy, so that nothing behind it changes the features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+@torch.no_grad()
+def _without_head(net: nn.Module, form: ClosedForm, size_px: int) -> torch.Size:
+    """Take away a network's head and the dropout before it; return the features' shape."""
+    x_NCHW = torch.zeros((1, 3, size_px, size_px)).to(next(net.parameters()))
+    with evaluating(net), captured_feature(net, form) as caught:
+        calls = module_calls(net, lambda: net(x_NCHW))
+    learnt = [c.end for c in calls if c.name != form.head and _has_arrays(c.module)]
+    for call in calls:
+        if call.name and draws(call.module) and call.start > max(learnt, default=-1):
+            put_module(net, call.name, nn.Identity())
+    put_module(net, form.head, _NoHead())
+    return caught[0].shape[1:]
+
+
+def _has_arrays(part: nn.Module) -> bool:
+    arrays = (*part.parameters(recurse=False), *part.buffers(recurse=False))
+    return bool(arrays)
+
+
+def to_fc(state: State, adapt: Callable[[State], State] | None = None) -> State:
+    """Put the arrays of a network where `FcNetwork` has them; its own are left.
+
+    Parameters
+    ----------
+    adapt
+        What the network's own architecture does with weights of others.
+    """
+    if any(name.startswith(_BACKBONE) for name in state):
+        return state
+    own = state if adapt is None else adapt(state)
+    return {f"{_BACKBONE}{n}": v for n, v in own.items() if not is_auxiliary(n)}
 
 
 def to_sliding(state: State, backbone: Backbone) -> State:

@@ -7,10 +7,8 @@ the place returned, gives the same scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +17,7 @@ from wsltool.errors import TrainingError
 from wsltool.nets.cam_network import CamNetwork
 from wsltool.nets.closed_form import evaluating
 from wsltool.nets.plain_network import PlainNetwork
+from wsltool.nets.skipping import ModuleCall, draws, finished_by, is_unchanged, module_calls
 
 __all__ = [
     "Cut",
@@ -27,7 +26,6 @@ __all__ = [
     "find_cut",
     "hold_still",
     "kept_activation",
-    "skipping",
     "train_mode",
 ]
 
@@ -53,21 +51,6 @@ class Cut:
     place: str
     skipped: tuple[str, ...]
     is_pooled: bool = False
-
-
-@dataclass
-class _Call:
-    name: str
-    module: nn.Module
-    start: int
-    end: int = -1
-
-
-class _Skip(nn.Module):
-    """Passes on what it is given."""
-
-    def forward(self, x: Tensor, *_more: Any, **_options: Any) -> Tensor:
-        return x
 
 
 def entries_before(network: Network, name: str, size_px: int) -> set[str]:
@@ -124,19 +107,6 @@ def train_mode(module: nn.Module, still: frozenset[str]) -> None:
             part.training = False
 
 
-@contextmanager
-def skipping(module: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Pass over the named modules while the block runs; then they are back."""
-    taken = [(name, module.get_submodule(name)) for name in names]
-    try:
-        for name, _part in taken:
-            _put(module, name, _Skip())
-        yield
-    finally:
-        for name, part in taken:
-            _put(module, name, part)
-
-
 @torch.no_grad()
 def find_cut(
     network: Network,
@@ -171,7 +141,7 @@ def find_cut(
     x_NCHW = torch.randn((2, 3, size_px, size_px), generator=generator)
     x_NCHW = x_NCHW.to(next(network.parameters()))
     with evaluating(network):
-        calls = _calls(network, x_NCHW)
+        calls = module_calls(network.module, lambda: network(x_NCHW))
         limit = _limit(calls, still, before)
         if limit < 0:
             return None
@@ -183,12 +153,12 @@ def find_cut(
     return None
 
 
-def _limit(calls: list[_Call], still: frozenset[str], before: str | None) -> int:
+def _limit(calls: list[ModuleCall], still: frozenset[str], before: str | None) -> int:
     """Time of the first call that learns or draws, or when `before` ends if that is first."""
     active = [
         call.start
         for call in calls
-        if call.name and call.name not in still and (_learns(call.module) or _draws(call.module))
+        if call.name and call.name not in still and (_learns(call.module) or draws(call.module))
     ]
     limit = min(active, default=-1)
     if before is None:
@@ -200,55 +170,45 @@ def _learns(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters(recurse=False))
 
 
-def _draws(module: nn.Module) -> bool:
-    kind = type(module).__name__
-    return "Dropout" in kind or kind == "StochasticDepth"
-
-
 def _candidates(
-    network: Network, ends: list[_Call], calls: list[_Call], *, pooled: bool
+    network: Network, ends: list[ModuleCall], calls: list[ModuleCall], *, pooled: bool
 ) -> Iterator[Cut]:
     """Yield places to cut, the best first."""
-    last_end = {call.name: call.end for call in calls}
-    latest, feature = max(last_end.values()), ""
-    if isinstance(network, CamNetwork) and network.form.feature != network.form.head:
-        feature = network.form.feature
+    latest, feature = max(call.end for call in calls), _feature(network)
+    if feature and isinstance(network, CamNetwork):
+        end = max(call.end for call in calls if call.name == feature)
         if pooled and any(call.name == feature for call in ends):
-            names = _skipped(last_end, last_end[feature], feature)
-            yield Cut(feature, names, is_pooled=True)
-        latest = latest if pooled else last_end[feature]
+            yield Cut(feature, finished_by(calls, end, feature), is_pooled=True)
+        latest = latest if pooled else end
     places = sorted((call for call in ends if call.end <= latest), key=lambda call: -call.end)
     seen: set[str] = set()
     for call in places:
         if call.name not in seen and len(seen) < _MOST_TRIES:
             seen.add(call.name)
-            yield Cut(call.name, _skipped(last_end, call.end, feature))
+            yield Cut(call.name, finished_by(calls, call.end, feature))
 
 
-def _skipped(last_end: dict[str, int], end: int, feature: str) -> tuple[str, ...]:
-    """Return the topmost modules that are finished at a time; never one around the features."""
-    done = {name for name, time in last_end.items() if name and time <= end}
-    done -= {name for name in done if feature.startswith(f"{name}.")}
-    return tuple(sorted(n for n in done if not any(_is_above(other, n) for other in done)))
-
-
-def _is_above(name: str, other: str) -> bool:
-    return other.startswith(f"{name}.")
+def _feature(network: Network) -> str:
+    """Name of the module that returns the features under the head; "" where the head reads them."""
+    if isinstance(network, PlainNetwork):
+        return network.split.feature
+    form = network.form
+    return "" if form.feature == form.head else form.feature
 
 
 def _holds(network: Network, cut: Cut, x_NCHW: Tensor, wanted: Tensor) -> bool:
     """Whether the rest gives the same scores on what the place returned."""
+    input_px = (int(x_NCHW.shape[2]), int(x_NCHW.shape[3]))
     try:
         kept = kept_activation(network, cut, x_NCHW)
-        with skipping(network.module, cut.skipped):
-            input_px = (int(x_NCHW.shape[2]), int(x_NCHW.shape[3]))
-            found = network(kept, input_px=input_px).logit_NK
-    except Exception:  # a network may do anything with what it did not expect
+    except Exception:  # what it returns may be no tensor
         return False
-    if found.shape != wanted.shape:
-        return False
-    spread = float(wanted.std())
-    return spread > 0 and float((found - wanted).abs().max()) <= 1e-4 * spread
+    return is_unchanged(
+        network.module,
+        cut.skipped,
+        lambda: network(kept, input_px=input_px).logit_NK,
+        wanted,
+    )
 
 
 def kept_activation(network: Network, cut: Cut, x: Tensor) -> Tensor:
@@ -266,42 +226,12 @@ def kept_activation(network: Network, cut: Cut, x: Tensor) -> Tensor:
     return caught[-1].clone()
 
 
-def _trace(network: Network, size_px: int) -> list[_Call]:
+def _trace(network: Network, size_px: int) -> list[ModuleCall]:
     x_NCHW = torch.zeros((1, 3, size_px, size_px)).to(next(network.parameters()))
     with torch.no_grad(), evaluating(network):
-        return _calls(network, x_NCHW)
-
-
-def _calls(network: Network, x_NCHW: Tensor) -> list[_Call]:
-    """Run a network and note when each of its modules began and ended."""
-    calls: list[_Call] = []
-    open_calls: list[_Call] = []
-    clock = iter(range(1 << 30))
-
-    def begin(name: str, part: nn.Module) -> Any:
-        def hook(_part: nn.Module, _args: Any) -> None:
-            open_calls.append(_Call(name, part, next(clock)))
-
-        return hook
-
-    def end(_part: nn.Module, _args: Any, _output: Any) -> None:
-        call = open_calls.pop()
-        call.end = next(clock)
-        calls.append(call)
-
-    with ExitStack() as stack:
-        for name, part in network.module.named_modules():
-            stack.callback(part.register_forward_pre_hook(begin(name, part)).remove)
-            stack.callback(part.register_forward_hook(end).remove)
-        network(x_NCHW)
-    return calls
+        return module_calls(network.module, lambda: network(x_NCHW))
 
 
 def _own_entries(part: nn.Module) -> list[str]:
     own = [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
     return [name for name, _ in own]
-
-
-def _put(module: nn.Module, name: str, part: nn.Module) -> None:
-    parent, _, leaf = name.rpartition(".")
-    setattr(module.get_submodule(parent), leaf, part)

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from wsltool.errors import ModelError, WeightsMissingError
 from wsltool.nets.cam_network import CamNetwork
 from wsltool.nets.catalogue import Architecture, find_architecture, is_known
-from wsltool.nets.closed_form import ClosedForm, find_closed_form
-from wsltool.nets.fc_networks import AdaptedNetwork
+from wsltool.nets.closed_form import ClosedForm
+from wsltool.nets.forms import find_form, formed
 from wsltool.nets.model_file import read_header
 from wsltool.nets.models import named_file
 from wsltool.nets.plain_network import PlainNetwork
 from wsltool.nets.preprocess import Preprocess
+from wsltool.nets.split import Split
 from wsltool.nets.weights import State, current_names, fit_head, is_auxiliary, read_state, set_head
 
 __all__ = ["Start", "head_entries", "start_network"]
@@ -103,6 +104,7 @@ def start_network(
     pool: str = "gap",
     seed: int = 0,
     count_padding: bool = False,
+    size_px: int | None = None,
 ) -> Start:
     """Build a network to be trained.
 
@@ -126,16 +128,19 @@ def start_network(
         Of the random numbers; torch's global state is not touched.
     count_padding
         Whether cells in the padding of a picture take part in pooling.
+    size_px
+        Rows and columns of the input, where the architecture's own or the file's are not
+        wanted; they decide what a network ``NAME_fc`` reads.
 
     Raises
     ------
     ModelError
         The name or the file is wrong, the file shares nothing with the network, there is
-        no closed-form class activation map, or nothing to pool.
+        neither a closed-form class activation map nor a place to split, or nothing to pool.
     WeightsMissingError
         Published weights cannot be reached.
     """
-    preprocess = None
+    preprocess, own_px = None, None
     file = Path(name) if name.endswith(".safetensors") else None
     if file is None and not is_known(name):
         file = named_file(name)
@@ -145,20 +150,21 @@ def start_network(
             raise ModelError(f"{file}: not written by wsltool train-cls; expected its header.")
         init = str(file) if init == "published" else init
         name, preprocess = header.arch, Preprocess.from_header(header.preprocess)
-    architecture = find_architecture(name)
-    _check_pool(architecture, pool)
+        own_px = preprocess.size_px
+    architecture = find_architecture(name).at(size_px or own_px)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = architecture.build()
-        form = None
-        if architecture.has_maps:  # tell before a download
-            form = find_closed_form(module, name, architecture.preprocess.size)
+        form = find_form(architecture, module, maps=False)  # tell before a download
+        _check_pool(name, form, pool)
         given, source = _weights(architecture, module, init)
         state = given if architecture.adapt is None else architecture.adapt(given)
         state, fitting = _fill(module, state)
         if state and not fitting:
             raise ModelError(f"{source}: shares no array with {name}. Pass weights made for it.")
-        network = _network(architecture, module, form, pool, count_padding)
+        network = formed(
+            architecture, module, form, pool=pool, rectified=False, count_padding=count_padding
+        )
         _fit_classes(network, num_classes, fitting)
     names = list(network.module.state_dict())
     return Start(
@@ -176,10 +182,10 @@ def start_network(
     )
 
 
-def _check_pool(architecture: Architecture, pool: str) -> None:
-    if not architecture.has_maps and pool not in ("gap", "none"):
+def _check_pool(name: str, form: ClosedForm | Split, pool: str) -> None:
+    if isinstance(form, Split) and pool not in ("gap", "none"):
         raise ModelError(
-            f"{architecture.name}: has no maps to pool, got pool {pool}. Leave out --pool, or use "
+            f"{name}: has no maps to pool, got pool {pool}. Leave out --pool, or use "
             "alexnet_sliding or vgg16_sliding."
         )
 
@@ -192,6 +198,8 @@ def _weights(architecture: Architecture, module: nn.Module, init: str) -> tuple[
         return read_state(Path(init)), init
     if architecture.is_ready:
         return dict(module.state_dict()), architecture.name
+    if architecture.base is not None and architecture.base.is_ready:
+        return dict(architecture.base.build().state_dict()), architecture.base.name
     find = architecture.published or architecture.backbone
     if find is None:
         return {}, "none"
@@ -213,29 +221,9 @@ def _fill(module: nn.Module, state: State) -> tuple[State, State]:
     return named, fitting
 
 
-def _network(
-    architecture: Architecture,
-    module: nn.Module,
-    form: ClosedForm | None,
-    pool: str,
-    count_padding: bool,
-) -> CamNetwork | PlainNetwork:
-    if form is None:
-        assert isinstance(module, AdaptedNetwork)
-        return PlainNetwork(module)
-    return CamNetwork(
-        module,
-        form,
-        pool=pool,
-        rectified=False,
-        count_padding=count_padding,
-        window=architecture.window,
-    )
-
-
 def _fit_classes(network: CamNetwork | PlainNetwork, num_classes: int, fitting: State) -> None:
     """Replace the head unless its weights fit the classes already."""
-    name = _head_name(network)
+    name = network.head_name
     weight = f"{name}.weight"
     if weight in fitting and fitting[weight].shape[0] == num_classes:
         return
@@ -247,10 +235,6 @@ def _fit_classes(network: CamNetwork | PlainNetwork, num_classes: int, fitting: 
         nn.init.zeros_(network.head.bias)
 
 
-def _head_name(network: CamNetwork | PlainNetwork) -> str:
-    return network.head_name if isinstance(network, PlainNetwork) else network.form.head
-
-
 def head_entries(network: CamNetwork | PlainNetwork, state: Mapping[str, Tensor]) -> list[str]:
     """Return the names of the head's arrays."""
-    return [name for name in state if name.rpartition(".")[0] == _head_name(network)]
+    return [name for name in state if name.rpartition(".")[0] == network.head_name]

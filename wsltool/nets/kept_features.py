@@ -17,10 +17,11 @@ from torch import Tensor
 from wsltool.nets.closed_form import evaluating
 from wsltool.nets.compute import Precision, computing, fastest_layout, told_in_one_line
 from wsltool.nets.examples import Batch, Examples, picture_batches
-from wsltool.nets.frozen import Cut, Network, kept_activation, skipping
+from wsltool.nets.frozen import Cut, Network, kept_activation
 from wsltool.nets.kept_arrays import Arrays, keep_arrays
 from wsltool.nets.models import Model
 from wsltool.nets.sampling import ordered_batches
+from wsltool.nets.skipping import skipping
 from wsltool.nets.suppression import Suppression
 
 __all__ = ["FeatureKeeper", "KeptFeatures"]

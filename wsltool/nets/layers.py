@@ -227,7 +227,7 @@ def _layer(model: Model, name: str, tap: _Tap, seen: _Seen) -> Layer:
 def _default(network: Network) -> _Tap:
     """Return where the features under the head are."""
     if isinstance(network, PlainNetwork):
-        return _Tap("features")
+        return _Tap(network.split.feature)
     form = network.form
     suffix: Suffix = "input" if form.feature == form.head else "relu" if form.relu else ""
     return _Tap(form.feature, suffix)

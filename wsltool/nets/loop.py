@@ -22,11 +22,12 @@ from wsltool.nets.cam_network import CamNetwork
 from wsltool.nets.checkpoint import Record, read_checkpoint, write_checkpoint
 from wsltool.nets.compute import computing, told_in_one_line
 from wsltool.nets.distributed import World
-from wsltool.nets.frozen import Network, skipping, train_mode
+from wsltool.nets.frozen import Network, train_mode
 from wsltool.nets.learning_rates import make_optimizer, set_rates
 from wsltool.nets.losses import LOSSES
 from wsltool.nets.masked_pooling import box_cells, masked_pooling_loss
 from wsltool.nets.sampling import Draw, epoch_batches
+from wsltool.nets.skipping import skipping
 from wsltool.nets.sources import Shown, Source
 from wsltool.nets.stopping import StopSign, stop_sign
 from wsltool.nets.suppression import Suppression, suppressing

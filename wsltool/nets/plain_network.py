@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
 from wsltool.errors import ModelError
 from wsltool.nets.cam_network import Activations
-from wsltool.nets.fc_networks import AdaptedNetwork
+from wsltool.nets.skipping import skipping
+from wsltool.nets.split import Split
 
 __all__ = ["PlainNetwork"]
 
@@ -20,22 +22,19 @@ class PlainNetwork(nn.Module):
     ----------
     module
         The architecture; its parameters keep their own names.
+    split
+        Where its features end and its head begins (`find_split`).
 
     Attributes
     ----------
     pool, rectified, count_padding, window
         ``none``, false, false and None: there are no maps to pool.
-    head_name
-        Name of the last layer.
-    grid
-        Rows and columns of the features, L × L in Bency et al. (2016).
     """
 
-    head_name = "fb"
-
-    def __init__(self, module: AdaptedNetwork) -> None:
+    def __init__(self, module: nn.Module, split: Split) -> None:
         super().__init__()
         self.module = module
+        self.split = split
         self.pool: Literal["none"] = "none"
         self.rectified = False
         self.count_padding = False
@@ -43,13 +42,18 @@ class PlainNetwork(nn.Module):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of the features."""
-        return self.module.grid
+        """Rows and columns of the features, L × L in Bency et al. (2016)."""
+        return self.split.grid
+
+    @property
+    def head_name(self) -> str:
+        """Name of the last layer."""
+        return self.split.head
 
     @property
     def head(self) -> nn.Linear:
         """The last layer."""
-        return self.module.fb
+        return cast(nn.Linear, self.module.get_submodule(self.head_name))
 
     @property
     def num_classes(self) -> int:
@@ -59,7 +63,7 @@ class PlainNetwork(nn.Module):
     @property
     def num_channels(self) -> int:
         """Number of channels of the features."""
-        return self.module.num_channels
+        return self.split.num_channels
 
     def forward(
         self,
@@ -91,15 +95,28 @@ class PlainNetwork(nn.Module):
         ModelError
             The pictures have another size than the network is made for.
         """
-        feature_NCHW = self.module.features(x_NCHW)
-        if feature_NCHW.ndim == 4 and feature_NCHW.shape[2:] != self.grid:
-            rows, cols = input_px or x_NCHW.shape[2:]
+        caught = [x_NCHW]
+
+        def keep(_part: nn.Module, _args: Any, output: Tensor) -> None:
+            self._check(output, input_px or x_NCHW.shape[2:])
+            caught[:] = [output.clone()]
+
+        hook = self.module.get_submodule(self.split.feature).register_forward_hook(keep)
+        try:
+            logit_NK = self.module(x_NCHW)
+        finally:
+            hook.remove()
+        return Activations(caught[0], logit_NK)
+
+    def _check(self, feature: Tensor, input_px: Sequence[int]) -> None:
+        """Refuse another grid; what was kept behind the features is no grid."""
+        if feature.ndim == 4 and feature.shape[2:] != self.grid:
+            size_px, (rows, cols) = self.split.size_px, input_px
             raise ModelError(
                 f"the network's fully connected layers read {self.grid[1]}x{self.grid[0]} cells "
-                f"of a 224x224 picture, got {cols}x{rows} pixels. Leave --input-size and --scales "
-                "as they are."
+                f"of a {size_px}x{size_px} picture, got {cols}x{rows} pixels. Leave --input-size "
+                "and --scales as they are."
             )
-        return Activations(feature_NCHW, self.module.head_logits(feature_NCHW))
 
     def head_logits(self, feature_NCHW: Tensor) -> Tensor:
         """Return class scores (num_images, num_classes) of features (num_images, channel, *grid).
@@ -114,4 +131,18 @@ class PlainNetwork(nn.Module):
             raise ModelError(
                 f"features must have {self.grid[1]}x{self.grid[0]} cells, got {cols}x{rows}."
             )
-        return self.module.head_logits(feature_NCHW)
+        with skipping(self.module, self.split.skipped):
+            logit_NK: Tensor = self.module(feature_NCHW)
+        return logit_NK
+
+    @property
+    def reader(self) -> nn.Linear | None:
+        """The layer that reads the flattened features, where the rest can be run without it."""
+        name = self.split.reader
+        return cast(nn.Linear, self.module.get_submodule(name)) if name else None
+
+    def logits_behind_reader(self, read_NC: Tensor) -> Tensor:
+        """Return class scores (num_images, num_classes) of what `reader` returns."""
+        with skipping(self.module, self.split.read):
+            logit_NK: Tensor = self.module(read_NC)
+        return logit_NK
