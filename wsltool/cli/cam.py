@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from wsltool.cli.app import app, command
-from wsltool.cli.options import ROWS, TORCH, Fit, Images, Input, InputSize, Model, Weights
+from wsltool.cli.options import (
+    ROWS,
+    TORCH,
+    Cooccurrence,
+    Fit,
+    Images,
+    Input,
+    InputSize,
+    Model,
+    Weights,
+    numbers,
+)
 from wsltool.errors import UsageError
 
 
@@ -32,6 +43,7 @@ def cam(
     map_dtype: Annotated[
         Literal["float32", "float16"], typer.Option(help="How maps are stored.")
     ] = "float32",
+    cooccurrence: Cooccurrence = None,
     images: Images = None,
     **common: Any,
 ) -> None:
@@ -48,20 +60,14 @@ def cam(
         model=model,
         weights=weights,
         classes=classes,
-        scales=_numbers("--scales", scales),
+        scales=numbers("--scales", scales),
         flip=flip,
         crops=crops,
         input_size=input_size,
         fit=fit,
         scores=scores,
         map_dtype=map_dtype,
+        cooccurrence=cooccurrence,
         images=images,
         **common,
     )
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.replace(",", " ").split()]
-    except ValueError:
-        raise UsageError(f'{option} must be numbers with commas between, got "{text}".') from None

@@ -27,6 +27,7 @@ __all__ = [
     "SEED",
     "TALK",
     "TORCH",
+    "Cooccurrence",
     "Fit",
     "Images",
     "Input",
@@ -34,6 +35,7 @@ __all__ = [
     "Json",
     "Model",
     "Weights",
+    "numbers",
     "whole_numbers",
 ]
 
@@ -55,6 +57,13 @@ Fit = Annotated[
 Images = Annotated[
     Path | None,
     typer.Option("--images", help="Where the pictures lie, if not where ingest found them."),
+]
+Cooccurrence = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ALPHA|FILE",
+        help="Combine scores of classes that occur together: weight, or a fit-cooccurrence FILE.",
+    ),
 ]
 
 OUTPUT: dict[str, Any] = {
@@ -111,6 +120,20 @@ TALK: dict[str, Any] = {
     "verbose": (Annotated[int, typer.Option("-v", "--verbose", count=True, help="Say more.")], 0),
     "quiet": (Annotated[int, typer.Option("-q", "--quiet", count=True, help="Say less.")], 0),
 }
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """Read numbers with commas between.
+
+    Raises
+    ------
+    UsageError
+        Something else stands there.
+    """
+    try:
+        return [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise UsageError(f'{option} must be numbers with commas between, got "{text}".') from None
 
 
 def whole_numbers(option: str, text: str) -> list[int]:

@@ -9,17 +9,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from wsltool.errors import ModelError, WeightsMissingError
-from wsltool.nets.weights import fsync_replace, one_line
+from wsltool.localize.cooccurrence import check_pair_count
+from wsltool.nets.weights import OURS, fsync_replace, one_line
 
-__all__ = ["FORMAT", "Loss", "ModelHeader", "read_header", "write_model_file"]
+__all__ = [
+    "FORMAT",
+    "Loss",
+    "ModelHeader",
+    "read_header",
+    "read_label_pair_count",
+    "write_model_file",
+]
 
-FORMAT = 1
+FORMAT = 2
+"""Of what is written; 1 is read as well, which has the network's arrays alone."""
+
+_READ = (1, FORMAT)
 _KEY = "wsltool"
+_PAIR_COUNT = f"{OURS}label_pair_count"
 
 Loss = Literal["softmax", "logistic", "softmax-bce"]
 """What a network was trained with; see `wsltool.nets.losses`."""
@@ -51,8 +66,16 @@ class ModelHeader:
     count_padding: bool = False
 
 
-def write_model_file(path: Path, state: Mapping[str, Tensor], header: ModelHeader) -> None:
+def write_model_file(
+    path: Path,
+    state: Mapping[str, Tensor],
+    header: ModelHeader,
+    label_pair_count_KK: NDArray[np.int64] | None = None,
+) -> None:
     """Write arrays and header, whole or not at all.
+
+    The counts of label pairs, where there are some, are an array beside those of the network
+    (``wsltool.label_pair_count``).
 
     Raises
     ------
@@ -65,6 +88,8 @@ def write_model_file(path: Path, state: Mapping[str, Tensor], header: ModelHeade
         {"format": FORMAT, **asdict(header)}, sort_keys=True, separators=(",", ":"), allow_nan=False
     )
     arrays = {name: state[name].detach().cpu().contiguous().clone() for name in sorted(state)}
+    if label_pair_count_KK is not None:
+        arrays[_PAIR_COUNT] = torch.from_numpy(label_pair_count_KK.astype(np.int64))
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         temporary.touch()  # made here, so that others may read it as they may other files
@@ -101,15 +126,46 @@ def read_header(path: Path) -> ModelHeader | None:
     return _parse(metadata[_KEY], path) if _KEY in metadata else None
 
 
+def read_label_pair_count(path: Path, num_classes: int) -> NDArray[np.int64] | None:
+    """Read in how many training images two classes of a model are both present.
+
+    Returns
+    -------
+    count_KK
+        (num_classes, num_classes) int64, see `wsltool.localize.cooccurrence.label_pair_count`;
+        None where the file, which `read_header` has read, holds none.
+
+    Raises
+    ------
+    ModelError
+        They are no counts of pairs of so many classes.
+    """
+    with safe_open(path, "pt") as file:
+        if _PAIR_COUNT not in file.keys():  # noqa: SIM118  (no dict: it cannot be iterated)
+            return None
+        held: NDArray[Any] = file.get_tensor(_PAIR_COUNT).numpy()
+    try:
+        count_KK = check_pair_count(held)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error} Train it again.") from error
+    if len(count_KK) != num_classes:
+        raise ModelError(
+            f"{path}: counts label pairs of {len(count_KK)} classes, but has {num_classes}. Train "
+            "it again."
+        )
+    return count_KK
+
+
 def _parse(text: str, path: Path) -> ModelHeader:
     try:
         values = json.loads(text)
         number = values.pop("format")
     except (ValueError, KeyError, AttributeError) as error:
         raise ModelError(f"{path}: its header is damaged ({one_line(error)}).") from error
-    if number != FORMAT:
+    if number not in _READ:
         raise ModelError(
-            f"{path}: has format {number}, but this wsltool reads format {FORMAT}. Upgrade wsltool."
+            f"{path}: has format {number}, but this wsltool reads formats up to {FORMAT}. "
+            "Upgrade wsltool."
         )
     try:
         header = ModelHeader(**values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,20 @@ from torch import nn
 
 from wsltool.errors import ModelError, WeightsMissingError
 from wsltool.nets.cam_network import CamNetwork
-from wsltool.nets.catalogue import Architecture, find_architecture
-from wsltool.nets.closed_form import find_closed_form
-from wsltool.nets.fc_networks import AdaptedNetwork
-from wsltool.nets.model_file import Loss, ModelHeader, read_header, write_model_file
+from wsltool.nets.catalogue import Architecture, find_architecture, without_stride
+from wsltool.nets.forms import find_form, formed, without_maps
+from wsltool.nets.model_file import (
+    Loss,
+    ModelHeader,
+    read_header,
+    read_label_pair_count,
+    write_model_file,
+)
 from wsltool.nets.plain_network import PlainNetwork
 from wsltool.nets.preprocess import Preprocess
 from wsltool.nets.weights import file_sha256, fit_head, load_strict, read_state, state_sha256
 
-__all__ = ["Loss", "Model", "load_model", "named_file", "save_model"]
+__all__ = ["Loss", "Model", "load_model", "named_file", "probability64", "save_model"]
 
 
 @dataclass
@@ -48,6 +53,9 @@ class Model:
         Where it comes from, plain values.
     count_padding
         Cells in the padding of a picture take part in pooling; always as in `network`.
+    label_pair_count_KK
+        In how many training images two classes are both present, int64 (num_classes,
+        num_classes); None where nobody counted.
     """
 
     network: CamNetwork | PlainNetwork
@@ -59,6 +67,7 @@ class Model:
     fingerprint: str
     provenance: dict[str, Any] = field(default_factory=dict)
     count_padding: bool = False
+    label_pair_count_KK: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         self.count_padding = self.network.count_padding
@@ -78,16 +87,21 @@ class Model:
             It has none.
         """
         if isinstance(self.network, PlainNetwork):
-            raise ModelError(_no_maps(self.arch))
+            raise ModelError(without_maps(self.arch))
         return self.network
 
     def probability(self, logit_NK: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Class probabilities (num_images, num_classes): softmax, or for ``logistic`` a sigmoid."""
-        logit = np.asarray(logit_NK, np.float64)
-        if self.loss != "logistic":
-            power = np.exp(logit - logit.max(1, keepdims=True))
-            return np.asarray(power / power.sum(1, keepdims=True), np.float32)
-        return np.asarray(np.exp(-np.logaddexp(0.0, -logit)), np.float32)
+        return probability64(self.loss, logit_NK).astype(np.float32)
+
+
+def probability64(loss: Loss, logit_NK: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return class probabilities as `Model.probability`, with all their digits."""
+    logit = np.asarray(logit_NK, np.float64)
+    if loss != "logistic":
+        power = np.exp(logit - logit.max(1, keepdims=True))
+        return np.asarray(power / power.sum(1, keepdims=True))
+    return np.asarray(np.exp(-np.logaddexp(0.0, -logit)))
 
 
 def named_file(name: str, models_dir: Path | None = None) -> Path | None:
@@ -119,7 +133,8 @@ def load_model(
     published ImageNet weights; ``package.module:function``, which returns
     ``(torch module, preprocessing)`` and perhaps class names. With `weights` the name is an
     architecture and the file fills it; the number of classes is the file's. ``NAME@8`` is the
-    network with a cell every 8 pixels (`set_output_stride`).
+    network with a cell every 8 pixels (`set_output_stride`), ``NAME_fc`` its features under
+    fully connected layers (`wsltool.nets.fc_networks.FcNetwork`).
 
     Parameters
     ----------
@@ -130,14 +145,15 @@ def load_model(
     models_dir
         Default ``$WSLTOOL_MODELS``, else ``./models``.
     maps
-        Whether class activation maps are needed; without, `Model.network` may be a
-        `PlainNetwork`.
+        Whether class activation maps are needed; without, `Model.network` is a
+        `PlainNetwork` where there are none and the network splits
+        (`wsltool.nets.split.find_split`).
 
     Raises
     ------
     ModelError
-        No such model, a file that does not fit, or no closed-form class activation map where
-        one is needed.
+        No such model, a file that does not fit, no closed-form class activation map where
+        one is needed, or neither that nor a place to split.
     WeightsMissingError
         A known architecture whose weights are not here.
     ExtraMissingError
@@ -154,30 +170,23 @@ def load_model(
         return _from_file(file, None, maps)
     architecture = _found(name, maps)
     if architecture.is_ready:
-        return _assemble(architecture, architecture.build(), class_name=architecture.class_name)
+        names = architecture.class_name
+        return _assemble(architecture, architecture.build(), maps=maps, class_name=names)
     if architecture.published is None:
         folder = models_dir or Path(os.environ.get("WSLTOOL_MODELS", "models"))
         raise WeightsMissingError(
             f"{name}: no weights are published for it. Train it first: wsltool train-cls "
             f"--model {name} IMAGES -o {folder / name}.safetensors; or pass --weights FILE."
         )
-    find_closed_form(architecture.build(), name, architecture.preprocess.size)  # before a download
-    return _filled(architecture, architecture.published(), architecture.class_name)
+    find_form(architecture, architecture.build(), maps=maps)  # before a download
+    return _filled(architecture, architecture.published(), architecture.class_name, maps)
 
 
 def _found(name: str, maps: bool) -> Architecture:
     architecture = find_architecture(name)
     if maps and not architecture.has_maps:
-        raise ModelError(_no_maps(name))
+        raise ModelError(without_maps(name))
     return architecture
-
-
-def _no_maps(name: str) -> str:
-    return (
-        f"{name}: no closed-form class activation map: fully connected layers read the whole "
-        "grid of its features, not their mean. Use a network that has maps, such as --model "
-        f"{name.replace('_adapted', '_sliding')}."
-    )
 
 
 def save_model(path: Path, model: Model, provenance: Mapping[str, Any]) -> None:
@@ -209,7 +218,8 @@ def save_model(path: Path, model: Model, provenance: Mapping[str, Any]) -> None:
         count_padding=model.network.count_padding,
         provenance=dict(provenance),
     )
-    write_model_file(path, model.network.module.state_dict(), header)
+    state = model.network.module.state_dict()
+    write_model_file(path, state, header, model.label_pair_count_KK)
 
 
 def _from_file(path: Path, name: str | None, maps: bool) -> Model:
@@ -220,24 +230,26 @@ def _from_file(path: Path, name: str | None, maps: bool) -> Model:
             f"{path}: not written by wsltool train-cls; expected its header. For plain weights "
             f"pass --model ARCHITECTURE --weights {path}."
         )
-    architecture = _found(name or header.arch, maps)
+    size_px = Preprocess.from_header(header.preprocess).size_px
+    architecture = _found(name or header.arch, maps).at(size_px)
     module = architecture.build()
     _fill(architecture, module, path)
-    model = _assemble(architecture, module, header=header)
+    model = _assemble(architecture, module, maps=maps, header=header)
     if model.num_classes != header.num_classes:
         raise ModelError(
             f"{path}: has weights of {model.num_classes} classes, but its header says "
             f"{header.num_classes}."
         )
     model.fingerprint = file_sha256(path)
+    model.label_pair_count_KK = read_label_pair_count(path, model.num_classes)
     return model
 
 
 def _from_weights(name: str, path: Path, maps: bool) -> Model:
     header = read_header(path) if path.suffix == ".safetensors" else None
     if header is None:
-        return _filled(_found(name, maps), path, None)
-    if header.arch.partition("@")[0] != name.partition("@")[0]:
+        return _filled(_found(name, maps), path, None, maps)
+    if without_stride(header.arch) != without_stride(name):
         raise ModelError(f'{path}: is a "{header.arch}", not "{name}". Pass --model {path}.')
     return _from_file(path, name, maps)
 
@@ -250,29 +262,36 @@ def _fill(architecture: Architecture, module: nn.Module, path: Path) -> None:
     load_strict(module, state, str(path))
 
 
-def _filled(architecture: Architecture, path: Path, class_name: Sequence[str] | None) -> Model:
+def _filled(
+    architecture: Architecture, path: Path, class_name: Sequence[str] | None, maps: bool
+) -> Model:
     module = architecture.build()
     _fill(architecture, module, path)
-    model = _assemble(architecture, module, class_name=class_name)
+    model = _assemble(architecture, module, maps=maps, class_name=class_name)
     model.fingerprint = file_sha256(path)
     return model
 
 
 def _network(
-    architecture: Architecture, module: nn.Module, header: ModelHeader | None, size_px: int
+    architecture: Architecture,
+    module: nn.Module,
+    header: ModelHeader | None,
+    size_px: int,
+    maps: bool,
 ) -> CamNetwork | PlainNetwork:
-    if not architecture.has_maps:
-        assert isinstance(module, AdaptedNetwork)
-        return PlainNetwork(module)
-    trained_here = header is not None and not header.rectified
+    if header is not None and header.pool == "none":
+        architecture = replace(architecture, has_maps=False)
+    if maps and not architecture.has_maps:
+        raise ModelError(without_maps(architecture.name))
+    trained_here = architecture.has_maps and header is not None and not header.rectified
     probed = architecture.build() if trained_here else module  # a ReLU may hide all its maps
-    return CamNetwork(
+    return formed(
+        architecture,
         module,
-        find_closed_form(probed, architecture.name, size_px),
+        find_form(architecture, probed, size_px=size_px, maps=maps),
         pool=header.pool if header else "gap",
         rectified=header.rectified if header else True,
         count_padding=header.count_padding if header else False,
-        window=architecture.window,
     )
 
 
@@ -280,12 +299,13 @@ def _assemble(
     architecture: Architecture,
     module: nn.Module,
     *,
+    maps: bool,
     class_name: Sequence[str] | None = None,
     header: ModelHeader | None = None,
 ) -> Model:
-    """Find the closed form of a network and put everything together."""
+    """Find the form of a network and put everything together."""
     preprocess = Preprocess.from_header(header.preprocess) if header else architecture.preprocess
-    network = _network(architecture, module, header, preprocess.size)
+    network = _network(architecture, module, header, preprocess.size, maps)
     names = header.class_name if header else class_name
     if names is not None and len(names) != network.num_classes:
         raise ModelError(

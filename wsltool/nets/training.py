@@ -68,6 +68,7 @@ def prepare_training(
         pool=config.pool,
         seed=config.seed,
         count_padding=config.count_padding,
+        size_px=config.input_size,
     )
     _check_masked(start, data, config)
     with told_in_one_line(start.arch):
@@ -255,4 +256,5 @@ def _model(
             "loss": [record["loss"] for record in history if "loss" in record],
         },
         count_padding=config.count_padding,
+        label_pair_count_KK=data.label_pair_count_KK,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wsltool.localize.cooccurrence import label_pair_count
 from wsltool.nets.checkpoint import Record
 from wsltool.nets.distributed import World
 from wsltool.nets.examples import LoadBoxes
@@ -57,6 +59,15 @@ class Labelled:
     def names(self) -> list[str]:
         """Class names, numbers where there are none."""
         return list(self.class_name or map(str, range(self.label_NK.shape[1])))
+
+    @cached_property
+    def label_pair_count_KK(self) -> NDArray[np.int64]:
+        """In how many of the pictures two classes are both present; see `label_pair_count`.
+
+        Of the pictures as they are: the repetitions of balancing, epochs, processes and whether
+        the training was interrupted do not matter.
+        """
+        return label_pair_count(self.label_NK)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from wsltool.errors import ModelError, WeightsMissingError
 
 __all__ = [
+    "OURS",
     "State",
     "current_names",
     "fetch_published",
@@ -38,6 +39,9 @@ __all__ = [
 State = dict[str, Tensor]
 """A state dict: names to arrays."""
 
+OURS = "wsltool."
+"""How the names of arrays begin that a model file holds beside those of its network."""
+
 _TIMEOUT_S = 30.0
 
 
@@ -51,7 +55,7 @@ def read_state(path: Path) -> State:
 
     A checkpoint is read with ``weights_only=True``, so nothing in it is run. One that keeps
     its arrays under ``state_dict`` or ``model``, or names them ``module.…`` (DataParallel),
-    is understood.
+    is understood. What a model file holds beside its network (`OURS`) is left out.
 
     Raises
     ------
@@ -64,7 +68,8 @@ def read_state(path: Path) -> State:
         raise WeightsMissingError(f"{path}: no such file; expected weights.")
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
+            held = load_file(path)
+            return {name: held[name] for name in held if not name.startswith(OURS)}
         content = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise ModelError(

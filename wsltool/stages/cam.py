@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 
-from wsltool.errors import BadImageError, UsageError
-from wsltool.stages.chosen import ClassChoice, parse_choice
-from wsltool.stages.class_columns import match_classes
-from wsltool.stages.half import as_float16
+from wsltool.errors import UsageError
+from wsltool.stages.chosen import parse_choice
+from wsltool.stages.class_maps import ClassMaps
+from wsltool.stages.cooccurrence import Rescoring, read_weight
 from wsltool.stages.model_behind import UsedModel, given_model
 from wsltool.stages.options import (
     PathLike,
@@ -28,11 +27,10 @@ from wsltool.stages.options import (
 from wsltool.stages.pictures import Pictures
 from wsltool.stages.pictures_behind import good_batches
 from wsltool.stages.plan import Job
-from wsltool.stages.run import Block, Rows, Tick, leave_out, open_input, row_job, run
+from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
 from wsltool.stores.store import Store
 
 if TYPE_CHECKING:
-    from wsltool.nets.inference import CamBatch
     from wsltool.nets.models import Model
 
 __all__ = ["cam"]
@@ -60,6 +58,7 @@ def cam(
     fit: Fit | None = None,
     scores: ScoreKind = "logit",
     map_dtype: MapDtype = "float32",
+    cooccurrence: float | PathLike | None = None,
     images: PathLike | None = None,
     **options: Unpack[TorchOptions],
 ) -> Path:
@@ -97,6 +96,11 @@ def cam(
         Unit of the stored class scores.
     map_dtype : {"float32", "float16"}
         How maps are stored; a value that float16 cannot hold is an error.
+    cooccurrence : float or path, optional
+        Combine the probabilities of classes that occur together in the model's training images
+        (Bency et al. 2016, eqs. 2 to 4), and choose classes by what comes out: what pairs weigh,
+        or the file that `fit_cooccurrence` wrote. Class scores are then ``combined``, whatever
+        `scores` says.
     images : path, optional
         Folder of the pictures, if not where `ingest` found them.
     **options
@@ -110,9 +114,11 @@ def cam(
     Raises
     ------
     UsageError
-        An option is out of its range, or a map does not fit into float16.
+        An option is out of its range, a map does not fit into float16, or `cooccurrence` was
+        chosen for another model.
     ModelError
-        The network gives no closed-form maps, or its classes are others than the images'.
+        The network gives no closed-form maps, its classes are others than the images', or it
+        has no counts of label pairs, which `cooccurrence` needs.
     BadImageError
         A picture is unusable and ``on_bad`` is ``"stop"``.
     """
@@ -128,14 +134,18 @@ def cam(
         "precision": torch_options.precision,
     }
     _check_options(params, input_size, fit)
+    read_weight(cooccurrence)
     with open_input(input, "images", "cam") as source:
         used = given_model(model, weights, input_size=input_size, fit=fit, maps=True)
         preprocess = used.model.preprocess
         params |= {"input_size": preprocess.size_px, "fit": preprocess.fit}
+        rescoring = Rescoring.of(cooccurrence, used, source, settings)
+        if rescoring is not None:
+            params |= rescoring.params()
         maker = _MapMaker(
             source=source,
             used=used,
-            choice=choice,
+            maps=ClassMaps(source, used.model, choice, scores, map_dtype, settings, rescoring),
             pictures=Pictures(source, None if images is None else Path(images)),
             params={"model": used.name} | params,
             settings=settings,
@@ -178,7 +188,7 @@ class _MapMaker:
 
     source: Store
     used: UsedModel
-    choice: ClassChoice
+    maps: ClassMaps
     pictures: Pictures
     params: dict[str, Any]
     settings: Settings
@@ -189,36 +199,24 @@ class _MapMaker:
         """The model, for the input size and fit wanted."""
         return self.used.model
 
-    @functools.cached_property
-    def columns(self) -> Array:
-        """Column of each class of the images in the model's output, int64 (K,)."""
-        return match_classes(self.model, self.source)
-
-    @property
-    def least_slots(self) -> int:
-        """Slots that every store of this choice has, however few of its images are good."""
-        return max(1, min(self.choice.top, len(self.columns)))
-
     def job(self) -> Job:
         """Return the job."""
-        num_classes = len(self.columns)
         num_rows, num_cols = self._grid()
-        num_slots = self.choice.most_slots(self.source, num_classes)
+        num_cells = self.maps.most_slots * num_rows * num_cols
         folder = (self.settings.output or self.source.path).parent
+        inputs = {"model": self.used.record(folder)}
+        if self.maps.rescoring is not None:
+            inputs |= self.maps.rescoring.inputs(folder)
         return row_job(
             self.settings,
             "cam",
             "maps",
             self.source,
             params=self.params,
-            inputs={"model": self.used.record(folder)},
+            inputs=inputs,
             revision=_REVISION,
-            row_bytes=4 * (num_slots * num_rows * num_cols + num_classes),
-            attributes={
-                "classes": self.choice.text,
-                "score_kind": self.params["scores"],
-                "probability": "sigmoid" if self.model.loss == "logistic" else "softmax",
-            },
+            row_bytes=4 * (num_cells + len(self.maps.columns)),
+            attributes=self.maps.attributes,
             compute=self.torch_options.record(),
         )
 
@@ -257,7 +255,7 @@ class _MapMaker:
             self.model,
             self.pictures,
             [batch for block in blocks for batch in good_batches(self.source, block, size)],
-            self.choose,
+            self.maps.choose,
             scales=self.params["scales"],
             flip=self.params["flip"],
             crops=self.params["crops"],
@@ -267,75 +265,5 @@ class _MapMaker:
         )
         with contextlib.closing(found):  # ends the workers, also when a row stops the stage
             for block in blocks:
-                yield self._assemble(block, found, tick)
-
-    def choose(self, rows: Sequence[int], logit_NK: Array) -> Array:
-        """Return the model's classes whose maps are kept, by falling score, -1 for none."""
-        if not len(rows):
-            return np.full((0, self.least_slots), -1, np.int64)
-        score_NK = logit_NK[:, self.columns]
-        chosen_NK = np.zeros(score_NK.shape, bool)
-        if self.choice.present:
-            chosen_NK |= self.source.gather(np.array(rows), ["label"])["label"] == 1
-        if self.choice.above is not None:
-            chosen_NK |= self.model.probability(logit_NK)[:, self.columns] > self.choice.above
-        order_NK = np.argsort(-score_NK, axis=1, kind="stable")
-        top = min(self.choice.top, score_NK.shape[1])
-        np.put_along_axis(chosen_NK, order_NK[:, :top], True, axis=1)
-        ranked_NK = np.take_along_axis(chosen_NK, order_NK, axis=1)
-        num_slots = max(self.least_slots, int(ranked_NK.sum(axis=1).max()))
-        first_NS = np.argsort(~ranked_NK, axis=1, kind="stable")[:, :num_slots]
-        class_NS = self.columns[np.take_along_axis(order_NK, first_NS, axis=1)]
-        return np.where(np.take_along_axis(ranked_NK, first_NS, axis=1), class_NS, -1)
-
-    def _assemble(self, block: Block, found: Iterator[CamBatch], tick: Tick) -> Rows:
-        """Put the batches of a block together; a picture that failed keeps an empty row."""
-        rows = self.source.carried(block.start, block.stop)
-        num_good = int((rows["image_status"] == 0).sum())
-        batches: list[CamBatch] = []
-        while sum(len(batch.rows) for batch in batches) < num_good:
-            batches.append(next(found))
-            tick(len(batches[-1].rows))
-        rows |= _empty_rows(block.num_rows, batches, len(self.columns), self.least_slots)
-        for batch in batches:
-            place_N = np.array(batch.rows) - block.start
-            for n, error in zip(place_N, batch.error, strict=True):
-                if error is not None:
-                    bad = BadImageError(error)
-                    leave_out(self.source, self.settings, rows, block.start + n, n, bad)
-            self._fill(rows, batch, place_N)
-        if self.params["map_dtype"] == "float16":
-            rows["map"] = as_float16(rows["map"], "--map-dtype", "a map")
-        return rows
-
-    def _fill(self, rows: Rows, batch: CamBatch, place_N: Array) -> None:
-        """Write a batch into its rows, with classes numbered as the images number them."""
-        class_of = np.full(self.model.num_classes + 1, -1, np.int32)
-        class_of[self.columns] = np.arange(len(self.columns))
-        class_NS = class_of[batch.class_NS]
-        score_NK = batch.class_score_NK
-        if self.params["scores"] == "probability":
-            known_NK = np.isfinite(score_NK)
-            probability_NK = self.model.probability(np.where(known_NK, score_NK, 0))
-            score_NK = np.where(known_NK, probability_NK, -np.inf)
-        score_NK = score_NK[:, self.columns]
-        score_NS = np.take_along_axis(score_NK, np.maximum(class_NS, 0).astype(np.int64), axis=1)
-        used = np.s_[place_N, : class_NS.shape[1]]
-        rows["map"][used] = batch.map_NSHW
-        rows["map_class"][used] = class_NS
-        rows["map_score"][used] = np.where(class_NS >= 0, score_NS, -np.inf)
-        rows["map_extent"][place_N] = batch.extent_N4
-        rows["class_score"][place_N] = score_NK
-
-
-def _empty_rows(num_rows: int, batches: list[CamBatch], num_classes: int, least_slots: int) -> Rows:
-    """Return rows without a map, as large as the largest batch needs them."""
-    num_slots = max((batch.class_NS.shape[1] for batch in batches), default=least_slots)
-    grid = batches[0].map_NSHW.shape[2:] if batches else (1, 1)
-    return {
-        "map": np.zeros((num_rows, num_slots, *grid), np.float32),
-        "map_class": np.full((num_rows, num_slots), -1, np.int32),
-        "map_score": np.full((num_rows, num_slots), -np.inf, np.float32),
-        "map_extent": np.zeros((num_rows, 4), np.float32),
-        "class_score": np.full((num_rows, num_classes), -np.inf, np.float32),
-    }
+                rows, _ = self.maps.assemble(block, found, tick)
+                yield rows

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train_cls"]
 
-_REVISION = 2
+_REVISION = 3
 
 
 def train_cls(
