@@ -14,7 +14,7 @@ from wsltool.stages.run import Block, open_input
 from wsltool.stores.lineage import find_ancestor
 from wsltool.stores.store import Store
 
-__all__ = ["PicturesBehind", "good_batches"]
+__all__ = ["PicturesBehind", "good_batches", "rows_behind"]
 
 Array = np.ndarray[Any, Any]
 
@@ -47,7 +47,7 @@ class PicturesBehind:
         else:
             images = find_ancestor(source, "images", "--images")
         with images:
-            self._row_N = _rows_in(images, source)
+            self._row_N = rows_behind(images, source, "Say where its images are with --images.")
             self._pictures = Pictures(images, root)
 
     def __call__(self, row: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -55,27 +55,36 @@ class PicturesBehind:
         return self._pictures(row if self._row_N is None else int(self._row_N[row]))
 
 
-def _rows_in(images: Store, source: Store) -> Array | None:
-    """Return the row of each image of `source` among `images`, None where they are the same."""
-    starts = range(0, len(source), _READ_ROWS)
-    if source.path == images.path:
+def rows_behind(held: Store, source: Store, cure: str, num_rows: int | None = None) -> Array | None:
+    """Return the row of each image of `source` in the store `held`, None where they are the same.
+
+    Only the first `num_rows` images are looked for, if given.
+
+    Raises
+    ------
+    LineageError
+        `held` lacks an image; the message ends with `cure`.
+    """
+    stop = len(source) if num_rows is None else num_rows
+    if source.path == held.path:
         return None
-    if len(source) <= len(images) and all(_agree(images, source, at) for at in starts):
+    if stop <= len(held) and all(
+        _agree(held, source, at, stop) for at in range(0, stop, _READ_ROWS)
+    ):
         return None
-    where = {name: row for row, name in enumerate(images.whole("image_id").tolist())}
-    names = source.whole("image_id").tolist()
+    where = {name: row for row, name in enumerate(held.whole("image_id").tolist())}
+    names = source.rows("image_id", 0, stop).tolist()
     lacking = next((name for name in names if name not in where), None)
     if lacking is not None:
         raise LineageError(
-            f'{images.path.name}: has no image "{lacking}" of {source.path.name}. '
-            "Say where its images are with --images."
+            f'{held.path.name}: has no image "{lacking}" of {source.path.name}. {cure}'
         )
     return np.array([where[name] for name in names], np.int64)
 
 
-def _agree(images: Store, source: Store, start: int) -> bool:
-    stop = min(start + _READ_ROWS, len(source))
-    ours, theirs = (store.rows("image_id", start, stop) for store in (source, images))
+def _agree(held: Store, source: Store, start: int, stop: int) -> bool:
+    stop = min(start + _READ_ROWS, stop)
+    ours, theirs = (store.rows("image_id", start, stop) for store in (source, held))
     return bool((ours == theirs).all())
 
 
