@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from wsltool.errors import BadImageError, UsageError
 from wsltool.localize.boxes import boxes_from_heat, heat_level
+from wsltool.localize.components import find_components
 from wsltool.localize.grid import resample
 
 heats = hnp.arrays(
@@ -78,6 +79,7 @@ def test_heat_of_a_component_is_that_of_its_own_pixels():
     assert found.box_xyxy_B4.tolist() == [[0, 0, 5, 5], [2, 2, 3, 3]]
     assert found.mean_heat_B.tolist() == [2, 9]
     assert found.max_heat_B.tolist() == [2, 9]
+    assert found.box_heat_B.tolist() == [(16 * 2 + 9) / 25, 9]  # of all pixels of the box
 
 
 def test_largest_has_most_pixels_not_most_heat():
@@ -159,6 +161,20 @@ def test_laws(heat_HW, how):
     assert (found.max_heat_B >= found.mean_heat_B - 1e-12).all()
     assert (found.box_xyxy_B4 >= 0).all()
     assert (found.box_xyxy_B4 <= [width, height, width, height]).all()
+
+
+@settings(deadline=None, max_examples=100)
+@given(heats, options, st.integers(0, 3))
+def test_cold_margins_make_no_difference(heat_HW, how, margin):
+    """The order of equal components is that of the whole image."""
+    heat_HW = np.pad(heat_HW, margin, constant_values=heat_HW.min())
+    mask_HW = heat_HW > heat_level(heat_HW, how["threshold"], how["of"])
+    whole = find_components(mask_HW, connectivity=how["connectivity"], which=how["components"])
+    found = boxes_from_heat(heat_HW, **how | {"empty": "none"})
+    assert found.box_xyxy_B4.tolist() == whole.box_C4.tolist()
+    assert found.num_px_B.tolist() == whole.num_px_C.tolist()
+    for (x0, y0, x1, y1), mean in zip(whole.box_C4, found.box_heat_B, strict=True):
+        assert mean == pytest.approx(heat_HW[y0:y1, x0:x1].mean())
 
 
 @settings(deadline=None, max_examples=100)

@@ -40,6 +40,7 @@ PARAMETERS = {
     "point": {
         "tolerance": 18,
         "metric": "chebyshev",
+        "point_at": "peak",
         "confidence": "map",
         "misses": "fp",
     },

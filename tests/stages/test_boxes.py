@@ -180,7 +180,8 @@ def test_components(images, tmp_path, cells, options, expected):
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("class", [7, 7]), ("heat-max", [2, 4]), ("heat-mean", [2, 3.25])]
+    ("kind", "expected"),
+    [("class", [7, 7]), ("heat-max", [2, 4]), ("heat-mean", [2, 3.25]), ("box-mean", [2, 3.25])],
 )
 def test_box_scores(images, tmp_path, kind, expected):
     """The small component holds 4, 4, 4 and 1: its mean is 3.25."""
@@ -189,6 +190,36 @@ def test_box_scores(images, tmp_path, kind, expected):
     found = drawn(images, tmp_path, cells, components="all", box_score=kind)
     assert found["box_score"].tolist() == expected
     assert found["box_score"].dtype == np.float32
+
+
+def test_several_instances_score_the_mean_heat_of_all_of_their_boxes(images, tmp_path):
+    """Bency et al. §3.4: rectangles of blobs, scored by the mean heat enclosed within each.
+
+    A ring around a cold pixel, an L of five pixels, and a bar that is no blob.
+    """
+    cells = spot(20, 40, np.s_[0:3, 0:3], value=8)
+    cells[0, 0:3], cells[1, 1] = 4, 1  # 3 of 4, 5 of 8, one of 1: 53 over 9 pixels
+    cells[10, 10:14] = cells[11, 10] = 6  # 5 of 6 in a box of 8 pixels
+    cells[15, 20:30] = 1.5  # below a fifth of 8
+    maps = write_maps(tmp_path / "m.zarr", images, {"a": (None, [(1, 7.0, cells)])})
+    found = arrays(boxes(maps, components="all", box_score="box-mean"))
+    assert found["box"].tolist() == [[0, 0, 3, 3], [10, 10, 14, 12]]
+    assert found["box_class"].tolist() == [1, 1]
+    assert found["box_score"].tolist() == [np.float32(53 / 9), 3.75]
+    other = boxes(maps, components="all", box_score="heat-mean", output=tmp_path / "c.zarr")
+    assert arrays(other)["box_score"].tolist() == [52 / 8, 6]
+
+
+@pytest.mark.parametrize(
+    ("cells", "extent", "options", "expected"),
+    [
+        (np.full((2, 4), -2.0), None, {"empty": "whole"}, [[0, 0, 40, 20], -2]),
+        (np.full((2, 2), 3.0), (0, 0, 20, 20), {}, [[0, 0, 20, 20], 3]),  # a crop saw half
+    ],
+)
+def test_box_mean_at_its_edges(images, tmp_path, cells, extent, options, expected):
+    found = drawn(images, tmp_path, cells, extent, box_score="box-mean", **options)
+    assert [found["box"][0].tolist(), found["box_score"][0]] == expected
 
 
 def test_float16_maps(images, tmp_path):
@@ -259,7 +290,10 @@ def test_an_extent_that_covers_nothing(images, tmp_path, extent, message):
         ({"components": "first"}, '--components must be largest or all, got "first".'),
         ({"connectivity": 6}, '--connectivity must be 4 or 8, got "6".'),
         ({"empty": "image"}, '--empty must be none or whole, got "image".'),
-        ({"box_score": "mean"}, '--box-score must be class, heat-max or heat-mean, got "mean".'),
+        (
+            {"box_score": "mean"},
+            '--box-score must be class, heat-max, heat-mean or box-mean, got "mean".',
+        ),
     ],
 )
 def test_wrong_options_are_told_before_anything_is_claimed(images, tmp_path, options, message):

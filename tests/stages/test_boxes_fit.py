@@ -325,7 +325,10 @@ class TestShards:
         ({"fit_per": "image"}, r'^--fit-per must be one, class, or class:N .*, got "image"\.$'),
         ({"fit_per": "class:0"}, r'^--fit-per must be .*, got "class:0"\.$'),
         ({"fit_per": "one:3"}, r'^--fit-per must be .*, got "one:3"\.$'),
-        ({"fit_objective": "ap"}, r'^--fit-objective must be gt-known or mean-iou, got "ap"\.$'),
+        (
+            {"fit_objective": "ap"},
+            r'^--fit-objective must be gt-known, mean-iou or voc-ap, got "ap"\.$',
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, message):

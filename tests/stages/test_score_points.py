@@ -16,9 +16,10 @@ from wsltool.errors import (
     UsageError,
 )
 from wsltool.stages.boxes import boxes
-from wsltool.stages.map_rows import MapRow
+from wsltool.stages.map_rows import MapRow, map_rows
 from wsltool.stages.score import score
 from wsltool.stages.scored_records import _value_at
+from wsltool.stores.open import open_store
 
 from .making import Ears, write_boxes, write_images, write_maps
 from .scoring import (
@@ -55,6 +56,7 @@ class TestPoint:
         assert found["parameters"] == {
             "tolerance": 3,
             "metric": "chebyshev",
+            "point_at": "peak",
             "confidence": "map",
             "misses": "fp",
         }
@@ -169,6 +171,90 @@ class TestPoint:
         assert _value_at(row, 0, *row.peak(0)) == row.heat(0).max()
 
 
+REGION = {"point_at": "region", "tolerance": 0}
+
+# The cat of a and b is on columns 0 to 10. a: centre 10, on its edge; peak 6.5. b: centre 11,
+# beside it; peak 5.5. c has no cat.
+CATS = {
+    "a": [(0, 1.0, (6, 14), 2.0)],
+    "b": [(0, 3.0, (5, 17), 3.0)],
+    "c": [(0, 2.0, (0, 2), 1.0)],
+    "d": [(1, 1.0, (0, 20), 1.0)],
+    "e": [(2, 1.0, (0, 19), 1.0)],
+}
+
+
+class TestRegion:
+    """Bency et al. §4.2: the centre of the region of maximal response, tolerance 0."""
+
+    def plateaus(self, images, found, **options):
+        """Maps of 10 x 20 cells, each of a pixel: class, class score, columns and value."""
+        cells = {}
+        for name, slots in found.items():
+            listed = []
+            for index, score_, (first, last), value in slots:
+                cells_HW = np.zeros((10, 20))
+                cells_HW[3:6, first:last] = value
+                listed.append((index, score_, cells_HW))
+            cells[name] = (None, listed)
+        return write_maps(images.parent / "r.zarr", images, cells, **options)
+
+    def test_both_rankings_by_hand(self, images):
+        """By the map: b false, a true, c false; by the class score: b, c false, then a."""
+        maps = self.plateaus(images, CATS)
+        found = result(maps, "point", **REGION)
+        assert found["parameters"]["point_at"] == "region"
+        assert values(found)["cat"] == pytest.approx(100 / 2 * 1 / 2)
+        assert values(found)["dog"] == 50  # d's whole width has its centre on the edge; none in c
+        assert values(found)["cow"] == 100
+        found = result(maps, "point", confidence="cls", **REGION)
+        assert values(found)["cat"] == pytest.approx(100 / 2 * 1 / 3)
+        found = result(maps, "point", misses="fn", **REGION)
+        assert values(found)["cat"] == 50
+
+    def test_the_first_pixel_of_the_same_plateaus_is_right_in_all(self, images):
+        found = result(self.plateaus(images, CATS), "point", tolerance=0)
+        assert values(found)["cat"] == 100
+        assert found["parameters"]["point_at"] == "peak"
+
+    def test_the_centre_stays_beside_it(self, images):
+        found = result(self.plateaus(images, CATS), "point", **REGION)
+        (centre,) = found["baselines"]
+        assert centre["name"] == "image centre"
+        assert centre["difference"] == found["value"] - centre["value"]
+
+    def test_cells_in_use_and_extent_decide(self, images):
+        """Two of four columns are in use, over pixels 0 to 8: the right one's centre is 6."""
+        cells = {name: (None, [(0, 1.0, np.zeros((10, 20)))]) for name in "abcde"}
+        cells["a"] = ((0, 0, 8, 10), [(0, 1.0, [[0, 1, 9, 9], [0, 1, 9, 9], [9] * 4])])
+        grid = np.full((5, 2), (10, 20), np.int32)
+        grid[0] = 2, 2
+        maps = write_maps(images.parent / "g.zarr", images, cells, map_grid=grid)
+        with open_store(maps) as store:
+            found = next(map_rows(store, 0, 1)).hottest_region(0)
+        assert (found.x_px, found.y_px, found.value, found.num_cells) == (6, 5, 1, 2)
+        assert result(maps, "point", **REGION)["per_class"][0]["num_true"] >= 1
+
+    def test_several_processes_count_the_same(self, images):
+        maps = self.plateaus(images, CATS)
+        alone = score(maps, protocol="point", **REGION)["results"]
+        assert score(maps, protocol="point", workers=2, **REGION)["results"] == alone
+
+    def test_boxes_have_no_region(self, images):
+        path = write_boxes(images.parent / "b.zarr", images, SLOTS, classes="all")
+        line = (
+            "b.zarr: holds boxes, whose point is their centre; --point-at region needs maps. Give "
+            "the maps, or leave --point-at out."
+        )
+        with pytest.raises(ProtocolError, match=f"^{re.escape(line)}$"):
+            score(path, protocol="point", point_at="region")
+
+    def test_a_map_that_is_not_finite(self, images):
+        bad = {**CATS, "b": [(0, 3.0, (5, 17), np.nan)]}
+        with pytest.raises(StoreCorruptError, match=r'^r\.zarr row 1 "b": map has 36 values that'):
+            score(self.plateaus(images, bad), protocol="point", **REGION)
+
+
 class TestClsMap:
     def scored(self, images, **options):
         maps = mapped(images, POINTS, **options)
@@ -215,6 +301,14 @@ class TestClsMap:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"protocol": "point", "point_at": "centre"},
+            '--point-at must be peak or region, got "centre".',
+        ),
+        (
+            {"protocol": "peak-in-box", "point_at": "region"},
+            "--point-at region has no meaning for peak-in-box. Leave it out.",
+        ),
         ({"protocol": "point", "iou": 0.5}, "--iou 0.5 has no meaning for point. Leave it out."),
         (
             {"protocol": ["peak-in-box", "cls-map"], "tolerance": 3},

@@ -32,7 +32,8 @@ def boxes(
         Literal["none", "whole"], typer.Option(help="What no foreground gives.")
     ] = "none",
     box_score: Annotated[
-        Literal["class", "heat-max", "heat-mean"], typer.Option(help="Score of a box.")
+        Literal["class", "heat-max", "heat-mean", "box-mean"],
+        typer.Option(help="Score of a box."),
     ] = "class",
     fit_threshold: Annotated[
         Path | None, typer.Option(metavar="MAPS", help="Choose it on maps of other images.")
@@ -44,9 +45,12 @@ def boxes(
         str, typer.Option(help="one, class, or class:N for classes with N pairs.")
     ] = "one",
     fit_objective: Annotated[
-        Literal["gt-known", "mean-iou"], typer.Option(help="What is made as high as can be.")
+        Literal["gt-known", "mean-iou", "voc-ap"],
+        typer.Option(help="What is made as high as can be."),
     ] = "gt-known",
-    fit_step: Annotated[float, typer.Option(help="Between the thresholds tried.")] = 0.01,
+    fit_step: Annotated[
+        float | None, typer.Option(help="Between the thresholds tried [0.01; voc-ap: 0.05].")
+    ] = None,
     **common: Any,
 ) -> None:
     """Draw boxes around what is hot in maps.

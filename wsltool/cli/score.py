@@ -36,6 +36,9 @@ def score(
     metric: Annotated[
         str | None, typer.Option(help="point: chebyshev or euclidean pixels [chebyshev].")
     ] = None,
+    point_at: Annotated[
+        str | None, typer.Option(help="point: on the hottest pixel or region: peak, region [peak].")
+    ] = None,
     confidence: Annotated[
         str | None, typer.Option(help="point: ranked by the map's value or class score: map, cls.")
     ] = None,
@@ -104,6 +107,7 @@ def score(
         iou=iou,
         tolerance=tolerance,
         metric=metric,
+        point_at=point_at,
         confidence=confidence,
         misses=misses,
         pairs=pairs,

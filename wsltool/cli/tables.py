@@ -131,7 +131,9 @@ def _score_parts(result: dict[str, Any]) -> list[Any]:
 
     unit = result["unit"]
     words = {True: "higher is better", False: "error, lower is better", None: "a distance"}
-    settings = "".join(f", {name} {_setting(one)}" for name, one in result["parameters"].items())
+    settings = "".join(
+        f", {name.replace('_', '-')} {_setting(one)}" for name, one in result["parameters"].items()
+    )
     about = words[result["higher_is_better"]] + settings
     head = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     value = f"{_number(result['value'])} {unit}{_interval(result.get('interval'))}"

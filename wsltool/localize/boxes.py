@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -28,6 +29,8 @@ class BoxSet:
         Half-open boxes in pixels.
     mean_heat_B, max_heat_B : arrays of float64
         Mean and maximum of the heat over the foreground pixels of each.
+    box_heat_B : array of float64
+        Mean of the heat over all pixels inside each box.
     num_px_B : array of int64
         Foreground pixels of each; 0 for the whole image that stands for no foreground,
         whose heat is that of all finite pixels.
@@ -36,6 +39,7 @@ class BoxSet:
     box_xyxy_B4: npt.NDArray[np.float64]
     mean_heat_B: npt.NDArray[np.float64]
     max_heat_B: npt.NDArray[np.float64]
+    box_heat_B: npt.NDArray[np.float64]
     num_px_B: npt.NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -130,26 +134,33 @@ def boxes_from_heat(
     if empty not in ("none", "whole"):
         raise UsageError(f'empty must be "none" or "whole", got {empty!r}.')
     mask_HW = heat_HW > heat_level(heat_HW, threshold, of)
-    found = find_components(mask_HW, connectivity=connectivity, which=components)
-    if empty == "whole" and not len(found.label_C):
+    left, top, width, height = cv2.boundingRect(mask_HW.view(np.uint8))
+    if empty == "whole" and not width:
         return _whole(heat_HW)
-    heat_B2 = np.empty((len(found.label_C), 2))
+    # Mostly smaller than the image; one pixel where nothing is hot, since OpenCV needs one.
+    hot = np.s_[top : top + max(height, 1), left : left + max(width, 1)]
+    found = find_components(mask_HW[hot], connectivity=connectivity, which=components)
+    heat_B3 = np.empty((len(found.label_C), 3))
     for index, (label, (x0, y0, x1, y1)) in enumerate(
         zip(found.label_C, found.box_C4, strict=True)
     ):
         inside = np.s_[y0:y1, x0:x1]
-        heat = heat_HW[inside][found.label_HW[inside] == label]
-        heat_B2[index] = heat.mean(dtype=np.float64), heat.max()
-    box_xyxy_B4 = found.box_C4.astype(np.float64)
-    return BoxSet(box_xyxy_B4, heat_B2[:, 0].copy(), heat_B2[:, 1].copy(), found.num_px_C)
+        enclosed_HW = heat_HW[hot][inside]
+        heat = enclosed_HW[found.label_HW[inside] == label]
+        heat_B3[index] = heat.mean(dtype=np.float64), heat.max(), enclosed_HW.mean(dtype=np.float64)
+    mean_heat_B, max_heat_B, box_heat_B = heat_B3.T.copy()
+    box_xyxy_B4 = (found.box_C4 + np.array([left, top, left, top])).astype(np.float64)
+    return BoxSet(box_xyxy_B4, mean_heat_B, max_heat_B, box_heat_B, found.num_px_C)
 
 
 def _whole(heat_HW: npt.NDArray[np.floating[Any]]) -> BoxSet:
     height_px, width_px = heat_HW.shape
     heat = heat_HW[np.isfinite(heat_HW)]
+    mean_B = np.array([heat.mean(dtype=np.float64)])
     return BoxSet(
         np.array([[0.0, 0.0, width_px, height_px]]),
-        np.array([heat.mean(dtype=np.float64)]),
+        mean_B,
         np.array([heat.max()], dtype=np.float64),
+        mean_B,
         np.zeros(1, dtype=np.int64),
     )

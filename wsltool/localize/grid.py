@@ -28,6 +28,7 @@ from wsltool.errors import BadImageError
 __all__ = [
     "PixelLattice",
     "cell_centers_px",
+    "checked_scores",
     "peak_px",
     "peaks_px",
     "resample",
@@ -130,6 +131,36 @@ def peaks_px(
     return peak_xy_S2
 
 
+def checked_scores(
+    map_HW: RealArray, suppressed_HW: Flags | None, grid_rc: tuple[int, int]
+) -> tuple[FloatArray, npt.NDArray[np.bool_] | None]:
+    """Return the scores of a map in float64, and which cells to keep, None for all.
+
+    All are kept, too, where every cell is suppressed.
+
+    Raises
+    ------
+    BadImageError
+        For a map that is not finite, or a shape that is not the grid's.
+    """
+    score_HW = np.asarray(map_HW, dtype=np.float64)
+    _check_shape("map", score_HW.shape, grid_rc)
+    bad_HW = ~np.isfinite(score_HW)
+    if bad_HW.any():
+        row, col = divmod(int(bad_HW.argmax()), grid_rc[1])
+        raise BadImageError(
+            f"map has {int(bad_HW.sum())} values that are not finite, the first at row "
+            f"{row}, column {col}: {score_HW[row, col]}; expected finite scores."
+        )
+    if suppressed_HW is None:
+        return score_HW, None
+    keep_HW = np.asarray(suppressed_HW) == 0
+    _check_shape("suppressed", keep_HW.shape, grid_rc)
+    if keep_HW.all() or not keep_HW.any():
+        return score_HW, None
+    return score_HW, keep_HW
+
+
 def cell_centers_px(extent_xyxy: Numbers, grid_rc: Sequence[int]) -> tuple[FloatArray, FloatArray]:
     """Return where the centres of the cells lie in the image.
 
@@ -191,7 +222,7 @@ class PixelLattice:
         out_HW: FloatArray | None = None,
     ) -> FloatArray:
         """Return a map as heat at every pixel, in `out_HW` if given; see `resample`."""
-        score_HW, keep_HW = self._checked_map(map_HW, suppressed_HW)
+        score_HW, keep_HW = checked_scores(map_HW, suppressed_HW, self.grid_rc)
         heat_HW = np.empty((self.height_px, self.width_px)) if out_HW is None else out_HW
         if self._row.num_px * self._col.num_px < heat_HW.size:
             heat_HW.fill(-np.inf)
@@ -207,7 +238,7 @@ class PixelLattice:
         rows and columns of pixels are computed that have a cell as hot as the pixel at the
         hottest cell.
         """
-        score_HW, keep_HW = self._checked_map(map_HW, suppressed_HW)
+        score_HW, keep_HW = checked_scores(map_HW, suppressed_HW, self.grid_rc)
         bound_HW = score_HW
         if keep_HW is not None:
             bound_HW = np.where(keep_HW, score_HW, _floor(score_HW))
@@ -225,27 +256,6 @@ class PixelLattice:
                 best_row, best_col = divmod(first, band.shape[1])
                 best_row += rows.start
         return float(col.pixel_P[best_col]) + 0.5, float(row.pixel_P[best_row]) + 0.5
-
-    def _checked_map(
-        self, map_HW: RealArray, suppressed_HW: Flags | None
-    ) -> tuple[FloatArray, npt.NDArray[np.bool_] | None]:
-        """Return the scores in float64, and which cells to keep, None for all."""
-        score_HW = np.asarray(map_HW, dtype=np.float64)
-        _check_shape("map", score_HW.shape, self.grid_rc)
-        bad_HW = ~np.isfinite(score_HW)
-        if bad_HW.any():
-            row, col = divmod(int(bad_HW.argmax()), self.grid_rc[1])
-            raise BadImageError(
-                f"map has {int(bad_HW.sum())} values that are not finite, the first at row "
-                f"{row}, column {col}: {score_HW[row, col]}; expected finite scores."
-            )
-        if suppressed_HW is None:
-            return score_HW, None
-        keep_HW = np.asarray(suppressed_HW) == 0
-        _check_shape("suppressed", keep_HW.shape, self.grid_rc)
-        if keep_HW.all() or not keep_HW.any():
-            return score_HW, None
-        return score_HW, keep_HW
 
 
 @dataclass(frozen=True, slots=True)

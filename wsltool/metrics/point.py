@@ -1,8 +1,10 @@
 """Point localization (Oquab et al. 2015, §6; Kim et al. 2017, §6; Bency et al. 2016, §4.2).
 
 One prediction for each image and class that has a map: the hottest pixel of the map, its centre
-``(x + .5, y + .5)`` on the original image. Its confidence is the map's value there
-(``confidence`` "map") or the class score ("cls"). Against the label of the class in the image::
+``(x + .5, y + .5)`` on the original image, or (``point_at`` "region") the centre of its region of
+maximal response (`wsltool.localize.hottest_region`). Its confidence is the map's value there, or
+maximum (``confidence`` "map"), or the class score ("cls"). Against the label of the class in the
+image::
 
     undecided (255)                                       neither true nor false
     absent                                                false

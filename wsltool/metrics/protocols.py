@@ -10,8 +10,7 @@ and ratios are made once, of the joined one::
     tally = Tally.joined(protocol.count(predicted, truth) for predicted, truth in blocks)
     result = protocol.result(tally)
 
-A module of protocols has ``count(protocol, predicted, truth)`` and
-``result(protocol, tally)``.
+A module of protocols has ``count(protocol, predicted, truth)`` and ``result(protocol, tally)``.
 """
 
 from __future__ import annotations
@@ -89,6 +88,8 @@ class ScoreProtocol:
         How many pixels a point may lie from a true box and still be right (``<=``).
     metric : "chebyshev" or "euclidean"
         How that distance is taken.
+    point_at : "peak" or "region"
+        Where a map's point lies: its hottest pixel, or the centre of its hottest region.
     confidence : "map" or "cls"
         What ranks predictions: the map's value at the point, or the class score.
     misses : "fp" or "fn"
@@ -111,8 +112,7 @@ class ScoreProtocol:
         What the pointing game is played on; "auto": masks where boxes have them (COCO) or there
         are no boxes, else boxes.
     by_image : bool
-        Whether what is large (histograms) is kept for each image, so that it can be
-        resampled; by default it is added up.
+        Whether what is large (histograms) is kept for each image, to be resampled, not added up.
     """
 
     name: str
@@ -130,6 +130,7 @@ class ScoreProtocol:
     iou: float = 0.5
     tolerance: float = 18.0
     metric: str = "chebyshev"
+    point_at: str = "peak"
     confidence: str = "map"
     misses: str = "fp"
     pairs: str = "pooled"
@@ -154,7 +155,8 @@ class ScoreProtocol:
         for name, value in given.items():
             if name not in self.options:
                 said = ",".join(value) if isinstance(value, tuple) else value
-                raise UsageError(f"--{name} {said} has no meaning for {self.name}. Leave it out.")
+                flag = name.replace("_", "-")
+                raise UsageError(f"--{flag} {said} has no meaning for {self.name}. Leave it out.")
             _check_option(name, value)
         return replace(self, **given)
 
@@ -214,6 +216,7 @@ class ScoreProtocol:
 
 _WORDS = {
     "metric": ("chebyshev", "euclidean"),
+    "point_at": ("peak", "region"),
     "confidence": ("map", "cls"),
     "misses": ("fp", "fn"),
     "pairs": ("pooled", "per-pair"),
@@ -232,7 +235,8 @@ def _check_option(name: str, value: Any) -> None:
     if name == "tolerance" and not 0 <= value < float("inf"):
         raise UsageError(f"--tolerance must be at least 0 pixels, got {value:g}.")
     if name in _WORDS and value not in _WORDS[name]:
-        raise UsageError(f'--{name} must be {" or ".join(_WORDS[name])}, got "{value}".')
+        flag = name.replace("_", "-")
+        raise UsageError(f'--{flag} must be {" or ".join(_WORDS[name])}, got "{value}".')
     if name == "classes" and not (value and all(value)):
         raise UsageError(f'--classes must be names with commas between, got "{",".join(value)}".')
 
@@ -352,7 +356,7 @@ PROTOCOLS: dict[str, ScoreProtocol] = {
             reads=("maps", "boxes"),
             record="peaks",
             ranks_classes=True,
-            options=("tolerance", "metric", "confidence", "misses", "classes"),
+            options=("tolerance", "metric", "point_at", "confidence", "misses", "classes"),
         ),
         ScoreProtocol(
             name="saliency-ap",

@@ -42,7 +42,7 @@ from wsltool.metrics.tally import Tally
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import ScoreProtocol
 
-__all__ = ["count", "result"]
+__all__ = ["count", "outcomes", "result"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 
@@ -62,7 +62,7 @@ def count(protocol: ScoreProtocol, predicted: Predictions, truth: Truth) -> Tall
     excluded_N = np.asarray(truth.excluded_N, dtype=bool)
     image_D, image_B = image_of_box(predicted.box_start), image_of_box(truth.box_start)
     kept_D, kept_B = ~excluded_N[image_D], ~excluded_N[image_B]
-    outcome_D = _outcomes(predicted, truth, image_D, protocol.iou)
+    outcome_D = outcomes(predicted, truth, image_D, protocol.iou)
     mistake_D = _mistakes(predicted, truth, image_D, outcome_D, protocol.iou)
     return Tally(
         truth.num_classes,
@@ -126,10 +126,13 @@ def _of_chosen(protocol: ScoreProtocol, tally: Tally) -> npt.NDArray[np.bool_] |
     return np.isin(tally.column("detection", "class"), protocol.class_index)
 
 
-def _outcomes(
+def outcomes(
     predicted: Predictions, truth: Truth, image_D: npt.NDArray[np.intp], iou: float
 ) -> npt.NDArray[np.int8]:
-    """Return what becomes of each detection; images do not bear on each other."""
+    """Return what becomes of each detection: `TRUE`, `FALSE` or `NEITHER`, int8 (D,).
+
+    `image_D` are the images of the detections; images do not bear on each other.
+    """
     best_D, overlap_D = _best_true_box(predicted, truth, image_D)
     outcome_D = np.full(len(image_D), FALSE, dtype=np.int8)
     hit_H = np.flatnonzero((best_D >= 0) & (overlap_D >= iou))

@@ -16,7 +16,7 @@ __all__ = ["BoxRule", "Drawn", "Kl16Rule", "ZhouRule", "guessed_classes"]
 
 Array = np.ndarray[Any, Any]
 
-BoxScore = Literal["class", "heat-max", "heat-mean"]
+BoxScore = Literal["class", "heat-max", "heat-mean", "box-mean"]
 
 _TWICE = 2  # ranks whose second box is a guess, too
 _LEAST_RANKS = 3
@@ -73,30 +73,34 @@ class Kl16Rule:
 
     def __call__(self, maps: MapRow, score_S: Array) -> Drawn:
         """Return the boxes of every map."""
-        found = ((slot, self._boxes(maps, slot)) for slot in maps.slots())
         return _drawn(
             maps.class_S.astype(np.int32),
             score_S,
             (
-                (slot, boxes.box_xyxy_B4, self._scores(boxes, float(score_S[slot])))
-                for slot, boxes in found
+                (slot, *self.draw(maps.heat(slot), int(maps.class_S[slot]), float(score_S[slot])))
+                for slot in maps.slots()
             ),
         )
 
-    def _boxes(self, maps: MapRow, slot: int) -> BoxSet:
-        return boxes_from_heat(
-            maps.heat(slot),
-            threshold=float(self.threshold_K[maps.class_S[slot]]),
+    def draw(self, heat_HW: Array, class_index: int, class_score: float) -> tuple[Array, Array]:
+        """Return the boxes of one map and their scores, float64 (B, 4) and float32 (B,)."""
+        found = boxes_from_heat(
+            heat_HW,
+            threshold=float(self.threshold_K[class_index]),
             of=self.of,
             components=self.components,
             connectivity=self.connectivity,
             empty=self.empty,
         )
+        return found.box_xyxy_B4, self._scores(found, class_score).astype(np.float32)
 
     def _scores(self, found: BoxSet, class_score: float) -> Array:
-        if self.box_score == "class":
-            return np.full(len(found), class_score)
-        return found.max_heat_B if self.box_score == "heat-max" else found.mean_heat_B
+        return {
+            "class": np.full(len(found), class_score),
+            "heat-max": found.max_heat_B,
+            "heat-mean": found.mean_heat_B,
+            "box-mean": found.box_heat_B,
+        }[self.box_score]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from wsltool.errors import BadImageError, UsageError
 from wsltool.localize.zhou_boxes import ZHOU_LEVELS
+from wsltool.metrics.protocols import find_protocol
 from wsltool.stages.box_rules import (
     BoxRule,
     BoxScore,
@@ -20,6 +21,7 @@ from wsltool.stages.box_rules import (
     ZhouRule,
     guessed_classes,
 )
+from wsltool.stages.cooccurrence import inherited_weight
 from wsltool.stages.fit_threshold import (
     FitObjective,
     FitWish,
@@ -31,6 +33,7 @@ from wsltool.stages.map_rows import map_rows
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_choice, check_range
 from wsltool.stages.plan import Job, output_for
 from wsltool.stages.run import Block, Rows, Tick, leave_out, limited, open_input, row_job, run
+from wsltool.stages.scored import usable_slots
 from wsltool.stores.lineage import fingerprint_store
 from wsltool.stores.store import Store
 
@@ -65,7 +68,7 @@ _FIT_DEFAULTS: dict[str, Any] = {
     "fit_truth": None,
     "fit_per": "one",
     "fit_objective": "gt-known",
-    "fit_step": 0.01,
+    "fit_step": None,
 }
 
 
@@ -83,7 +86,7 @@ def boxes(
     fit_truth: PathLike | None = None,
     fit_per: str = "one",
     fit_objective: FitObjective = "gt-known",
-    fit_step: float = 0.01,
+    fit_step: float | None = None,
     **options: Unpack[RunOptions],
 ) -> Path:
     """Draw boxes around what is hot in maps (Kolesnikov and Lampert 2016, after Zhou et al.).
@@ -110,9 +113,9 @@ def boxes(
         Whether pixels that touch at a corner belong together.
     empty : {"none", "whole"}
         What a map without foreground gives (a maximum of 0 or less): no box, or the image.
-    box_score : {"class", "heat-max", "heat-mean"}
-        Score of a box: the image's score of the class, or the maximum or mean of the heat
-        over the component.
+    box_score : {"class", "heat-max", "heat-mean", "box-mean"}
+        Score of a box: the image's score of the class, the maximum or mean of the heat over the
+        component, or the mean over all of the box (Bency et al. 2016).
     fit_threshold : path, optional
         A ``maps`` store of other images, on which the threshold is chosen instead.
     fit_truth : path, optional
@@ -120,11 +123,13 @@ def boxes(
     fit_per : str
         ``one`` threshold for all, one a ``class``, or ``class:N``: a class with fewer than N
         pairs of image and class (10 if not given) takes the common one.
-    fit_objective : {"gt-known", "mean-iou"}
+    fit_objective : {"gt-known", "mean-iou", "voc-ap"}
         What the threshold makes as high as can be on those images: the share of pairs of an
-        image and a class present whose box has an IoU of at least .5, or the mean IoU.
-    fit_step : float
-        Between the thresholds that are tried, from 0 to .95; in [.001, .5].
+        image and a class present whose box has an IoU of at least .5, the mean IoU, or VOC's
+        average precision at IoU .5 of all boxes, drawn and scored as here.
+    fit_step : float, optional
+        Between the thresholds that are tried, from 0 to .95; in [.001, .5]. If not given .01,
+        with ``voc-ap`` .05.
     **options
         See `wsltool.stages.options.RunOptions`.
 
@@ -247,7 +252,7 @@ def _fixed(maps: Store, given: dict[str, Any]) -> _Drawing:
     thresholds = {"chosen_on": None, "source": "given", "value": params["threshold"]}
     return _Drawing(
         params={"rule": "kl16", **params},
-        rule=lambda: _kl16(threshold_K, params),
+        rule=lambda: Kl16Rule(threshold_K, **_drawing(params)),
         classes=_classes(maps),
         box_score=params["box_score"],
         inputs={},
@@ -266,21 +271,15 @@ def _fitted(
     """Return the drawing by thresholds that are chosen once the output is claimed."""
     num_rows, _ = limited(maps, settings.limit)
     overlap = warn_of_misfit(maps, num_rows, chosen, settings.report)
+    if wish.objective == "voc-ap":
+        usable_slots(chosen, find_protocol("voc-ap"))
     output = settings.output or output_for(maps.path, "boxes")
-    shared = {"of": given["threshold_of"], "connectivity": given["connectivity"]}
-    fit = ThresholdFit(
-        chosen,
-        truth,
-        wish,
-        shared | {"empty": given["empty"]},
-        output,
-        overlap,
-        settings.report,
-    )
     params = {name: value for name, value in given.items() if name != "threshold"}
+    drawing = _drawing(params)
+    fit = ThresholdFit(chosen, truth, wish, drawing, output, overlap, settings.report)
     return _Drawing(
         params={"rule": "kl16", **params, **wish.params()},
-        rule=lambda: _kl16(fit.threshold_K(), params),
+        rule=lambda: Kl16Rule(fit.threshold_K(), **drawing),
         classes=_classes(maps),
         box_score=params["box_score"],
         inputs={
@@ -291,18 +290,14 @@ def _fitted(
     )
 
 
-def _kl16(threshold_K: Array, params: dict[str, Any]) -> Kl16Rule:
-    return Kl16Rule(
-        threshold_K,
-        of=params["threshold_of"],
-        components=params["components"],
-        connectivity=params["connectivity"],
-        empty=params["empty"],
-        box_score=params["box_score"],
-    )
+def _drawing(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of `Kl16Rule`, all but its thresholds."""
+    names = "components", "connectivity", "empty", "box_score"
+    return {"of": params["threshold_of"]} | {name: params[name] for name in names}
 
 
 def _run(maps: Store, drawing: _Drawing, settings: Settings) -> Path:
+    output = settings.output or output_for(maps.path, "boxes")
     job: Job = row_job(
         settings,
         "boxes",
@@ -315,7 +310,8 @@ def _run(maps: Store, drawing: _Drawing, settings: Settings) -> Path:
             "classes": drawing.classes,
             "score_kind": maps.attributes.get("score_kind", ""),
             "box_score_kind": drawing.box_score,
-        },
+        }
+        | inherited_weight(maps, output.parent),
         late_attributes=lambda _work: {"thresholds": drawing.thresholds()},
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from wsltool.errors import BadImageError, StoreCorruptError
 from wsltool.localize.grid import PixelLattice
+from wsltool.localize.hottest_region import HottestRegion, hottest_region
 from wsltool.stores.store import Store
 
 __all__ = ["MapRow", "map_row", "map_rows", "row_named"]
@@ -69,6 +70,11 @@ class MapRow:
     def peak(self, slot: int) -> tuple[float, float]:
         """Return the centre x, y of a slot's hottest pixel."""
         return self.lattice.peak(self.map_SHW[slot], self._suppressed(slot))
+
+    def hottest_region(self, slot: int) -> HottestRegion:
+        """Return a slot's region of maximal response, on the grid's own cells."""
+        map_HW, suppressed_HW = self.map_SHW[slot], self._suppressed(slot)
+        return hottest_region(map_HW, self.extent_xyxy, self.size_wh, suppressed_HW)
 
     def _suppressed(self, slot: int) -> Array | None:
         return None if self.suppressed_SHW is None else self.suppressed_SHW[slot]

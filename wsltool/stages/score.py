@@ -43,6 +43,7 @@ def score(
     iou: float | str | Sequence[float] | None = None,
     tolerance: float | None = None,
     metric: str | None = None,
+    point_at: str | None = None,
     confidence: str | None = None,
     misses: str | None = None,
     pairs: str | None = None,
@@ -81,6 +82,9 @@ def score(
         ``point``, ``pointing-game``: how many pixels a point may lie from an object.
     metric : str, optional
         ``point``: how that is measured, ``chebyshev`` (default) or ``euclidean``.
+    point_at : str, optional
+        ``point``: where a map's point lies, its hottest pixel, ``peak`` (default), or the centre
+        of its ``region`` of maximal response.
     confidence : str, optional
         ``point``: ranked by the ``map``'s value (default) or the class score, ``cls``.
     misses : str, optional
@@ -148,6 +152,7 @@ def score(
     given = {
         "tolerance": tolerance,
         "metric": metric,
+        "point_at": point_at,
         "confidence": confidence,
         "misses": misses,
         "pairs": pairs,

@@ -42,7 +42,9 @@ def entry(
         row["class_name"], row["class_id"] = names[row["class_index"]], ids[row["class_index"]]
     thresholds = source.store.attributes.get("thresholds")
     lines = [*_join_warnings(source.join, task.given, source.truth), *result.warnings]
-    lines += [*_threshold_warnings(thresholds), *_other_warnings(task.others)]
+    lines += _threshold_warnings(thresholds)
+    lines += _weight_warnings(source.store.attributes.get("cooccurrence"))
+    lines += _other_warnings(task.others)
     found |= {
         "warnings": lines,
         "baselines": list(baselines(protocol, totals, found["value"])),
@@ -147,6 +149,13 @@ def _threshold_warnings(thresholds: Mapping[str, Any] | None) -> Iterator[str]:
     num = int((thresholds or {}).get("overlap", 0))
     if num:
         yield f"the threshold was chosen on data that holds {num} of the scored images"
+
+
+def _weight_warnings(cooccurrence: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield whether the weight of co-occurrence was chosen on what is scored."""
+    num = int(((cooccurrence or {}).get("fitted_on") or {}).get("overlap") or 0)
+    if num:
+        yield f"the weight of co-occurrence was chosen on data that holds {num} of these images"
 
 
 def _other_warnings(others: Sequence[Other]) -> Iterator[str]:

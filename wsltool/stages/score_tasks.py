@@ -144,6 +144,7 @@ def make_task(
     _check_truth(truth, protocol)
     protocol = protocol.with_classes(truth.class_names(), truth.whole("class_id").tolist())
     store = stack.enter_context(_reads(given, protocol))
+    _check_point(store, protocol)
     num_slots = usable_slots(store, protocol)
     join = join_images(
         store,
@@ -208,6 +209,14 @@ def _reads(store: Store, protocol: ScoreProtocol) -> Store:
     return store.require(
         first, f"score --protocol {protocol.name}", hints.get(first, "Give the maps.")
     )
+
+
+def _check_point(store: Store, protocol: ScoreProtocol) -> None:
+    if protocol.point_at == "region" and store.kind == "boxes":
+        raise ProtocolError(
+            f"{store.path.name}: holds boxes, whose point is their centre; --point-at region needs "
+            "maps. Give the maps, or leave --point-at out."
+        )
 
 
 def count_tasks(tasks: Sequence[Task], start: int, stop: int) -> dict[str, Tally]:

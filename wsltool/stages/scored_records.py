@@ -24,7 +24,7 @@ from wsltool.stores.store import Store
 if TYPE_CHECKING:
     from wsltool.metrics.protocols import Predicted
 
-__all__ = ["Source", "box_predictions", "peaks", "records", "truths"]
+__all__ = ["Source", "box_predictions", "peaks", "ranks", "records", "truths"]
 
 Array = np.ndarray[Any, Any]
 
@@ -121,7 +121,7 @@ def _edges(count_N: Array) -> Array:
     return np.concatenate([[0], np.cumsum(count_N)]).astype(np.int64)
 
 
-def _ranks(store: Store, row_N: Array, num_slots: int | None) -> tuple[Array, Array]:
+def ranks(store: Store, row_N: Array, num_slots: int | None) -> tuple[Array, Array]:
     """Return the ranked classes and scores of some rows, empty where the row is -1."""
     shape = (len(row_N), store.shape("map_class")[1])
     class_NS = np.full(shape, -1, np.int32)
@@ -135,7 +135,7 @@ def _ranks(store: Store, row_N: Array, num_slots: int | None) -> tuple[Array, Ar
 
 def box_predictions(store: Store, row_N: Array, num_slots: int | None = None) -> Predictions:
     """Return the boxes of some rows (-1: none), of the first `num_slots` slots if that is given."""
-    class_NS, score_NS = _ranks(store, row_N, num_slots)
+    class_NS, score_NS = ranks(store, row_N, num_slots)
     here_N = row_N >= 0
     count_N = np.zeros(len(row_N), np.int64)
     found: dict[str, Array] = {
@@ -166,15 +166,24 @@ def _boxes(source: Source, block: slice, _true: Truth) -> Predictions:
     return box_predictions(source.store, source.join.row_N[block], source.num_slots)
 
 
-def peaks(source: Source, block: slice, true: Truth) -> Peaks:
-    """Return where the maps of some of the scored images peak, or the centres of best boxes."""
+def peaks(source: Source, block: slice, true: Truth, point_at: str = "peak") -> Peaks:
+    """Return where the maps of some of the scored images peak, or the centres of best boxes.
+
+    With `point_at` "region" a map peaks at the centre of its region of maximal response.
+    """
     if source.store.kind == "boxes":
         return best_box_points(_boxes(source, block, true), true)
-    return _map_peaks(source.store, source.join.row_N[block], source.num_slots)
+    point = _hottest_region if point_at == "region" else _hottest_pixel
+    return _map_peaks(source.store, source.join.row_N[block], source.num_slots, point)
 
 
-def _map_peaks(store: Store, row_N: Array, num_slots: int | None) -> Peaks:
-    class_NS, score_NS = _ranks(store, row_N, num_slots)
+def _map_peaks(
+    store: Store,
+    row_N: Array,
+    num_slots: int | None,
+    point: Callable[[MapRow, int], tuple[float, float, float]],
+) -> Peaks:
+    class_NS, score_NS = ranks(store, row_N, num_slots)
     peak_xy_NS2 = np.zeros((*class_NS.shape, 2))
     value_NS = np.full(class_NS.shape, -np.inf)
     for n in np.flatnonzero(row_N >= 0):
@@ -184,9 +193,8 @@ def _map_peaks(store: Store, row_N: Array, num_slots: int | None) -> Peaks:
             continue
         with row_named(store, row):
             for slot in np.flatnonzero(class_NS[n] >= 0).tolist():
-                x_px, y_px = maps_of_image.peak(slot)
+                x_px, y_px, value_NS[n, slot] = point(maps_of_image, slot)
                 peak_xy_NS2[n, slot] = x_px, y_px
-                value_NS[n, slot] = _value_at(maps_of_image, slot, x_px, y_px)
     return Peaks(
         has_prediction_N=row_N >= 0,
         map_class_NS=class_NS,
@@ -194,6 +202,16 @@ def _map_peaks(store: Store, row_N: Array, num_slots: int | None) -> Peaks:
         peak_xy_NS2=peak_xy_NS2,
         peak_value_NS=value_NS,
     )
+
+
+def _hottest_pixel(maps: MapRow, slot: int) -> tuple[float, float, float]:
+    x_px, y_px = maps.peak(slot)
+    return x_px, y_px, _value_at(maps, slot, x_px, y_px)
+
+
+def _hottest_region(maps: MapRow, slot: int) -> tuple[float, float, float]:
+    region = maps.hottest_region(slot)
+    return region.x_px, region.y_px, region.value
 
 
 def _value_at(maps: MapRow, slot: int, x_px: float, y_px: float) -> float:
@@ -216,8 +234,9 @@ def _class_scores(source: Source, block: slice, true: Truth) -> ClassScores:
 def _peak_pairs(source: Source, block: slice, _true: Truth) -> PeakPairs:
     assert source.other is not None
     assert source.other_row_N is not None
-    one = _map_peaks(source.store, source.join.row_N[block], None)
-    return PeakPairs(one, _map_peaks(source.other, source.other_row_N[block], None))
+    one = _map_peaks(source.store, source.join.row_N[block], None, _hottest_pixel)
+    other = _map_peaks(source.other, source.other_row_N[block], None, _hottest_pixel)
+    return PeakPairs(one, other)
 
 
 def _saliency(source: Source, block: slice, true: Truth) -> SaliencyPairs:
@@ -247,7 +266,6 @@ def _heats(store: Store, row: int, classes: list[int]) -> list[Array | None]:
 
 _READERS: dict[str, Callable[[Source, slice, Truth], Predicted]] = {
     "boxes": _boxes,
-    "peaks": peaks,
     "class-scores": _class_scores,
     "peak-pairs": _peak_pairs,
     "saliency": _saliency,
@@ -258,6 +276,8 @@ _MODULES = {"heats": "read_heats", "label-masks": "read_label_masks", "game": "r
 
 
 def _reader(protocol: ScoreProtocol) -> Callable[[Source, slice, Truth], Predicted]:
+    if protocol.record == "peaks":
+        return partial(peaks, point_at=protocol.point_at)
     if protocol.record in _READERS:
         return _READERS[protocol.record]
     module = import_module(f"wsltool.stages.{_MODULES[protocol.record]}")

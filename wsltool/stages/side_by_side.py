@@ -114,9 +114,19 @@ def _is_inside(peak: PeakMark, box_B4: Array) -> bool:
 
 
 def panel_sections(
-    truth: Store, judged: Judged, here: Array, num: int, samples: int
+    truth: Store,
+    judged: Judged,
+    here: Array,
+    num: int,
+    samples: int,
+    *,
+    whose: str = "the first store's box",
+    legend: str = "✓ marks a maximum inside a true box of the class.",
 ) -> list[Section]:
-    """Return the page of the pairs `here`: the worst, the best, some of each class."""
+    """Return the page of the pairs `here`: the worst, the best, some of each class.
+
+    `whose` box they are judged by, and a `legend`, are told on top.
+    """
     names, iou_M, class_M = truth.class_names(), judged.iou_M[here], judged.class_M[here]
     ids = truth.whole("image_id")
 
@@ -127,12 +137,16 @@ def panel_sections(
         ]
 
     by_class = _samples(np.nan_to_num(iou_M), class_M, samples)
-    of_first = "by the IoU of the first store's box with a true box"
-    lead = f"Worst first, {of_first}. ✓ marks a maximum inside a true box of the class."
+    judged_by = f"by the IoU of {whose} with a true box"
     best = select_cases(iou_M, class_M, num, best=True)
     return [
-        Section("worst", "Worst cases", lead, rows(select_cases(iou_M, class_M, num))),
-        Section("best", "Best cases", f"Best first, {of_first}.", rows(best)),
+        Section(
+            "worst",
+            "Worst cases",
+            f"Worst first, {judged_by}. {legend}",
+            rows(select_cases(iou_M, class_M, num)),
+        ),
+        Section("best", "Best cases", f"Best first, {judged_by}.", rows(best)),
         Section(
             "classes",
             "Classes",
