@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import torch
@@ -26,13 +27,23 @@ _COCO_SIZE_WH = (80, 64)
 
 def write_recipe_data(root: Path) -> Path:
     """Fill the folder `root` with small VOC 2012, ILSVRC and COCO 2014; return it."""
-    _finish_voc(write_voc_folder(root))
+    voc = write_voc_folder(root)
+    _write_voc_2007(voc)
+    _finish_voc(voc)
     write_ilsvrc_folder(root)
     _write_ilsvrc_train(root)
     for place, split in enumerate(("train2014", "val2014")):
         _write_coco(root / "COCO", split, 10 * place)
     _write_caffe_alexnet(root / "caffe-alexnet.safetensors")
     return root
+
+
+def _write_voc_2007(voc: Path) -> None:
+    """Write the same pictures as VOC 2007: ``train`` as ``trainval``, ``val`` as ``test``."""
+    shutil.copytree(voc, voc.with_name("VOC2007"))
+    main = voc.with_name("VOC2007") / "ImageSets/Main"
+    (main / "train.txt").rename(main / "trainval.txt")
+    (main / "val.txt").rename(main / "test.txt")
 
 
 def _finish_voc(voc: Path) -> None:

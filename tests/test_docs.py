@@ -28,6 +28,8 @@ from typer.testing import CliRunner
 
 import wsltool
 from tests.example_data import write_example_data
+from wsltool.errors import ExtraMissingError
+from wsltool.localize.selective_search import load_selective_search
 from wsltool.stores.schema import KINDS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -169,6 +171,11 @@ def test_examples_run(page: Path, world: Path, place: Path) -> None:
     for package in ("efficientnet_lite_pytorch", "xarray"):
         if package in script and importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
+    if "wsltool propose" in script:
+        try:
+            load_selective_search()
+        except ExtraMissingError as error:
+            pytest.skip(str(error))
     _give(world, place, page)
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],

@@ -32,7 +32,10 @@ NOT_RUN = "run in miniature by tests/test_recipes.py"
 
 EVERYWHERE = (
     (r"wsltool ingest (voc|folder) ", r"wsltool ingest \1 --limit 2 "),
-    (r"wsltool (train-cls|cam|extract-features|refine) ", r"wsltool \1 --workers 0 --device cpu "),
+    (
+        r"wsltool (train-cls|cam|extract-features|refine|beam-search) ",
+        r"wsltool \1 --workers 0 --device cpu ",
+    ),
     (r"--iterations \d{4,}", "--iterations 2"),
     (r"--batch-size \d+", "--batch-size 2"),
     (r"--validate-every \d+", "--validate-every 2"),
@@ -55,10 +58,14 @@ PAGES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"--input-size 227", "--input-size 99"),
     ),
     "sec-foreground-net": ((r"--input-size 321", "--input-size 33"),),
-    "beam-search-training": (
+    "beam-search-2016": (
         # 143 million numbers that all learn: 2 GB; tests/nets/test_fc_networks.py has it
         (r"alexnet_adapted vgg16_adapted", "alexnet_adapted"),
-        (r"--model vgg16_adapted", "--model alexnet_adapted"),
+        (r"vgg16_adapted", "alexnet_adapted"),
+        (r"--fraction .1", "--fraction .1 --limit 1"),  # a tenth of two, of each class one
+        (r"--beam 8", "--beam 2"),
+        (r"--levels 10", "--levels 2"),
+        (r"--bootstrap 1000", "--bootstrap 20"),
     ),
     "micro-annotation-2016": (
         (r"--input-size 224", "--input-size 64"),
@@ -75,7 +82,7 @@ STARTS = {
     "two-phase-2017": "vgg_cam41: 26 arrays (14.7 M numbers) from vgg16-397923af.pth",
     "cam-2016": "alexnet_gap: 8 arrays (1.9 M numbers) from caffe-alexnet.safetensors",
     "sec-foreground-net": "vgg_cam41: 26 arrays (14.7 M numbers) from vgg16-397923af.pth",
-    "beam-search-training": "alexnet_adapted: 14 arrays (57.0 M numbers) from alexnet-owt",
+    "beam-search-2016": "alexnet_adapted: 14 arrays (57.0 M numbers) from alexnet-owt",
     "micro-annotation-2016": "vgg_gap: 26 arrays (14.7 M numbers) from vgg16-397923af.pth",
 }
 """What a training says of its start, so that ``--init published`` is known to be taken."""
@@ -277,14 +284,29 @@ def test_sec_foreground_net(recipe_data: Path, weights: Path, place: Path) -> No
 
 
 @pytest.mark.slow
-def test_beam_search_training(recipe_data: Path, weights: Path, place: Path) -> None:
-    printed = run_page("beam-search-training", recipe_data, weights, place)
-    measured = [json.loads(line) for line in printed.splitlines() if "val_cls_map" in line]
-    assert len(measured) >= 2
-    assert all(0 <= one["val_cls_map"] <= 100 for one in measured)
-    found = header(place / "coco.safetensors")
-    assert found["class_name"] == ["person", "car", "traffic light"]
-    assert (found["pool"], found["loss"]) == ("none", "softmax-bce")
+def test_beam_search_2016(recipe_data: Path, weights: Path, place: Path) -> None:
+    run_page("beam-search-2016", recipe_data, weights, place)
+    for name in ("alexnet_adapted.val", "alexnet_adapted.pairs", "coco"):
+        assert 0 <= score_of(place / f"{name}.json", "cls-map")["value"] <= 100
+        for file, ranked_by in ((f"{name}.json", "map"), (f"{name}.cls.json", "cls")):
+            found = score_of(place / file, "point")
+            assert found["parameters"] == {
+                "tolerance": 0,
+                "metric": "chebyshev",
+                "point_at": "region",
+                "confidence": ranked_by,
+                "misses": "fp",
+            }
+            assert found["baselines"][0]["name"] == "image centre"
+    for table, protocol in ((3, "voc07-ap"), (4, "voc-ap")):
+        found = score_of(place / f"table{table}.json", protocol)
+        assert 0 <= found["value"] <= 100
+        assert found["thresholds"]["objective"] == "voc-ap"
+        assert not found["thresholds"]["fitted_on_scored"]
+    assert score_of(place / "greedy.json", "point")["compared"]
+    model = header(place / "coco.safetensors")
+    assert model["class_name"] == ["person", "car", "traffic light"]
+    assert (model["pool"], model["loss"]) == ("none", "softmax-bce")
 
 
 @pytest.mark.slow

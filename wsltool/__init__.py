@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wsltool.stages.access import as_dataset, as_xarray
     from wsltool.stages.baseline import baseline
+    from wsltool.stages.beam_search import beam_search
     from wsltool.stages.boxes import boxes
     from wsltool.stages.cam import cam
     from wsltool.stages.cluster import cluster
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from wsltool.stages.effort import effort
     from wsltool.stages.export import export
     from wsltool.stages.extract_features import extract_features
+    from wsltool.stages.fit_cooccurrence import fit_cooccurrence
     from wsltool.stages.ingest import (
         ingest_coco,
         ingest_cub,
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from wsltool.stages.inspect import inspect
     from wsltool.stages.label import label
     from wsltool.stages.merge import merge
+    from wsltool.stages.propose import propose
+    from wsltool.stages.rank_boxes import rank_boxes
     from wsltool.stages.refine import refine
     from wsltool.stages.score import score
     from wsltool.stages.select import select
@@ -54,6 +58,7 @@ __all__ = [
     "as_dataset",
     "as_xarray",
     "baseline",
+    "beam_search",
     "boxes",
     "cam",
     "cluster",
@@ -62,6 +67,7 @@ __all__ = [
     "effort",
     "export",
     "extract_features",
+    "fit_cooccurrence",
     "ingest_boxes",
     "ingest_coco",
     "ingest_cub",
@@ -76,6 +82,8 @@ __all__ = [
     "label",
     "merge",
     "open_store",
+    "propose",
+    "rank_boxes",
     "refine",
     "score",
     "select",

@@ -27,10 +27,12 @@ TORCH = "--device, --batch-size, --workers, --precision"
 
 OPTIONS = {
     "baseline": f"--prior, --fraction, --sigma, --grid, --like, --seed, {ROWS}",
+    "beam-search": "--model, --weights, --classes, --mode, --beam, --levels, --children, "
+    "--map-size, --map-dtype, --keep-candidates, --cooccurrence, --images, " + f"{TORCH}, {ROWS}",
     "boxes": "--rule, --threshold, --threshold-of, --components, --connectivity, --empty, "
     "--box-score, --fit-threshold, --fit-truth, --fit-per, --fit-objective, --fit-step, " + ROWS,
     "cam": "--model, --weights, --classes, --scales, --flip, --crops, --input-size, --fit, "
-    f"--scores, --map-dtype, --images, {TORCH}, {ROWS}",
+    f"--scores, --map-dtype, --cooccurrence, --images, {TORCH}, {ROWS}",
     "cluster": "--eigenvalue-threshold, --min-clusters, --max-clusters, --centroid, --seed, "
     f"-o --output, --overwrite, --shard, {TALK}",
     "convert": OUT,
@@ -42,6 +44,8 @@ OPTIONS = {
     "export": f"--form, --images, --split, {OUT}",
     "extract-features": "--model, --weights, --layer, --cells, --threshold, --feature-dtype, "
     f"--input-size, --fit, --images, {TORCH}, {ROWS}",
+    "fit-cooccurrence": "--model, --objective, --alphas, --tolerance, --point-at, --truth, "
+    f"-o --output, --json, {TALK}",
     "ingest boxes": f"--images, --form, --classes, {ROWS}",
     "ingest folder": f"--labels, --boxes, --classes, --embed, {ROWS}",
     "ingest ilsvrc": f"--split, --classes, --labels, --blacklist, --embed, {ROWS}",
@@ -54,12 +58,15 @@ OPTIONS = {
     "label": "--answers, --oracle, --oracle-from, --oracle-rule, --like, --features, --samples, "
     f"--export, --port, --no-browser, --images, --seed, {OUT}",
     "merge": f"--how, --probability, {ROWS}",
+    "propose": f"--mode, --max-boxes, --longest-side, --images, --seed, {ROWS}",
+    "rank-boxes": "--boxes, --aggregate, --threshold, --keep, --nms, --box-score, --same-class, "
+    f"{ROWS}",
     "refine": "--labels, --clusters, --features, --model, --weights, --unsure, --fill, --images, "
     f"{TORCH}, {ROWS}",
-    "score": "--protocol, --truth, --iou, --tolerance, --metric, --confidence, --misses, --pairs, "
-    "--interval, --definition, --grid, --regions, --other, --classes, --compare, --runs, "
-    "--bootstrap, --seed, --without-skipped, --plot, --workers, --shard, -o --output, --json, "
-    f"{TALK}",
+    "score": "--protocol, --truth, --iou, --tolerance, --metric, --point-at, --confidence, "
+    "--misses, --pairs, --interval, --definition, --grid, --regions, --other, --classes, "
+    "--compare, --runs, --bootstrap, --seed, --without-skipped, --plot, --workers, --shard, "
+    f"-o --output, --json, {TALK}",
     "select": f"--fraction, --ids, --class, --not-in, --seed, {ROWS}",
     "train-cls": "--model, --init, --loss, --pool, --count-padding, --masked-pooling, --freeze, "
     "--optimizer, --lr, --lr-multiplier, --schedule, --weight-decay, --epochs, --iterations, "
@@ -67,13 +74,14 @@ OPTIONS = {
     "--suppress-layer, --validate, --validate-every, --keep-at, --cache, --checkpoint-minutes, "
     f"--images, --seed, {TORCH}, -o --output, --overwrite, --limit, {TALK}",
     "verify": f"--json, {TALK}",
-    "view": "--over, --compare, --before, --labels, --features, --truth, --images, --num, "
-    f"--samples, {OUT}",
+    "view": "--over, --compare, --before, --search, --labels, --features, --truth, --images, "
+    f"--num, --samples, {OUT}",
 }
 """All options of all commands, frozen: adding one means writing it here."""
 
 FUNCTIONS = {
     "baseline": "wsltool.stages.baseline.baseline",
+    "beam-search": "wsltool.stages.beam_search.beam_search",
     "boxes": "wsltool.stages.boxes.boxes",
     "cam": "wsltool.stages.cam.cam",
     "cluster": "wsltool.stages.cluster.cluster",
@@ -84,6 +92,7 @@ FUNCTIONS = {
     "ingest cub": "wsltool.stages.ingest.ingest_cub",
     "export": "wsltool.stages.export.export",
     "extract-features": "wsltool.stages.extract_features.extract_features",
+    "fit-cooccurrence": "wsltool.stages.fit_cooccurrence.fit_cooccurrence",
     "ingest boxes": "wsltool.stages.ingest_boxes.ingest_boxes",
     "ingest folder": "wsltool.stages.ingest.ingest_folder",
     "ingest ilsvrc": "wsltool.stages.ingest.ingest_ilsvrc",
@@ -95,6 +104,8 @@ FUNCTIONS = {
     "inspect": "wsltool.stages.inspect.inspect",
     "label": "wsltool.stages.label.label",
     "merge": "wsltool.stages.merge.merge",
+    "propose": "wsltool.stages.propose.propose",
+    "rank-boxes": "wsltool.stages.rank_boxes.rank_boxes",
     "refine": "wsltool.stages.refine.refine",
     "score": "wsltool.stages.score.score",
     "select": "wsltool.stages.select.select",
@@ -103,12 +114,14 @@ FUNCTIONS = {
     "view": "wsltool.stages.view.view",
 }
 MINIMAL = {
+    "beam-search": "--model m",
     "cam": "--model m",
     "effort": "--before b.h5 --clusters c.h5",
     "export": "--form csv",
     "ingest boxes": "--images i.zarr",
     "ingest maps": "--images i.zarr",
     "ingest masks": "--images i.zarr",
+    "rank-boxes": "--boxes b.h5",
     "refine": "--labels l.json",
     "score": "--protocol voc-ap",
     "train-cls": "--model m",
@@ -202,7 +215,7 @@ def test_input_is_the_only_positional_argument(name: str) -> None:
 def test_a_command_has_few_options_of_its_own(name: str) -> None:
     shared = {"seed", "images", "weights", "json", "workers", "verbose", "quiet", *COMMON}
     options = {p.name for p in COMMANDS[name].params if p.param_type_name == "option"}
-    assert len(options - shared) <= {"train-cls": 26, "score": 19}.get(name, 12)
+    assert len(options - shared) <= {"train-cls": 26, "score": 20}.get(name, 12)
 
 
 @every_command
@@ -240,7 +253,7 @@ def test_defaults_are_those_of_the_stage_function(name: str, reaching: Any) -> N
             if default is inspect.Parameter.empty or option in MINIMAL.get(name, ""):
                 continue
             wanted = list(default) if isinstance(default, tuple) else default
-            assert value == wanted, option
+            assert value == (str(wanted) if option == "beam" else wanted), option
         else:
             assert value == COMMON[option], option
     own = {p for p, kind in signature.parameters.items() if kind.kind is kind.KEYWORD_ONLY}
@@ -276,8 +289,8 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
     (
         "boxes",
         "--rule zhou --threshold .3 --threshold-of range --components all --connectivity 4 "
-        "--empty whole --box-score heat-max --fit-threshold v.h5 --fit-truth t.h5 "
-        f"--fit-per class:5 --fit-objective mean-iou --fit-step .05 {ROWS_GIVEN}",
+        "--empty whole --box-score box-mean --fit-threshold v.h5 --fit-truth t.h5 "
+        f"--fit-per class:5 --fit-objective voc-ap --fit-step .05 {ROWS_GIVEN}",
         {
             "rule": "zhou",
             "threshold": 0.3,
@@ -285,12 +298,75 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
             "components": "all",
             "connectivity": 4,
             "empty": "whole",
-            "box_score": "heat-max",
+            "box_score": "box-mean",
             "fit_threshold": Path("v.h5"),
             "fit_truth": Path("t.h5"),
             "fit_per": "class:5",
-            "fit_objective": "mean-iou",
+            "fit_objective": "voc-ap",
             "fit_step": 0.05,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "beam-search",
+        "--model m --weights w.pt --classes all --mode recrop --beam all:4 --levels 3 "
+        "--children 9 --map-size 28 --map-dtype float16 --keep-candidates --cooccurrence .1 "
+        f"--images pics {TORCH_GIVEN} {ROWS_GIVEN}",
+        {
+            "model": "m",
+            "weights": Path("w.pt"),
+            "classes": "all",
+            "mode": "recrop",
+            "beam": "all:4",
+            "levels": 3,
+            "children": 9,
+            "map_size": 28,
+            "map_dtype": "float16",
+            "keep_candidates": True,
+            "cooccurrence": ".1",
+            "images": Path("pics"),
+            **TORCH_REACH,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "fit-cooccurrence",
+        "--model m.safetensors --objective point --alphas .1,.5 --tolerance 0 --point-at region "
+        "--truth t.h5 -o w.json",
+        {
+            "model": Path("m.safetensors"),
+            "objective": "point",
+            "alphas": [0.1, 0.5],
+            "tolerance": 0.0,
+            "point_at": "region",
+            "truth": Path("t.h5"),
+            "output": Path("w.json"),
+        },
+    ),
+    (
+        "propose",
+        "--mode quality --max-boxes 9 --longest-side 300 --images pics --seed 4 " + ROWS_GIVEN,
+        {
+            "mode": "quality",
+            "max_boxes": 9,
+            "longest_side": 300,
+            "images": Path("pics"),
+            "seed": 4,
+            **ROWS_REACH,
+        },
+    ),
+    (
+        "rank-boxes",
+        "--boxes b.h5 --aggregate contrast --threshold .3 --keep 5 --nms .4 --box-score class "
+        f"--same-class {ROWS_GIVEN}",
+        {
+            "boxes": Path("b.h5"),
+            "aggregate": "contrast",
+            "threshold": 0.3,
+            "keep": 5,
+            "nms": 0.4,
+            "box_score": "class",
+            "same_class": True,
             **ROWS_REACH,
         },
     ),
@@ -328,7 +404,8 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
         "cam",
         "--model m --weights w.pt --classes all --scales .5,1,2 --flip --crops ten "
         "--input-size 64 --fit crop "
-        f"--scores probability --map-dtype float16 --images pics {TORCH_GIVEN} {ROWS_GIVEN}",
+        "--scores probability --map-dtype float16 --cooccurrence w.json "
+        f"--images pics {TORCH_GIVEN} {ROWS_GIVEN}",
         {
             "model": "m",
             "weights": Path("w.pt"),
@@ -340,6 +417,7 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
             "fit": "crop",
             "scores": "probability",
             "map_dtype": "float16",
+            "cooccurrence": "w.json",
             "images": Path("pics"),
             **TORCH_REACH,
             **ROWS_REACH,
@@ -575,16 +653,17 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
     (
         "score",
         "--protocol voc-ap --protocol gt-known --truth t.h5 --iou .7,.3 --without-skipped "
-        "-o o.json --tolerance 3 --metric euclidean --confidence cls --misses fn "
-        "--pairs per-pair --other n.h5 --classes bus,car --interval .01 --definition discovery "
-        "--grid numpy --regions masks --compare c.h5 --runs a.h5 --runs b.h5 --bootstrap 50 "
-        "--seed 3 --plot p.png --workers 2 --shard 1/2",
+        "-o o.json --tolerance 3 --metric euclidean --point-at region --confidence cls "
+        "--misses fn --pairs per-pair --other n.h5 --classes bus,car --interval .01 "
+        "--definition discovery --grid numpy --regions masks --compare c.h5 --runs a.h5 "
+        "--runs b.h5 --bootstrap 50 --seed 3 --plot p.png --workers 2 --shard 1/2",
         {
             "protocol": ["voc-ap", "gt-known"],
             "truth": Path("t.h5"),
             "iou": ".7,.3",
             "tolerance": 3.0,
             "metric": "euclidean",
+            "point_at": "region",
             "confidence": "cls",
             "misses": "fn",
             "pairs": "per-pair",
@@ -607,12 +686,13 @@ EXACT: list[tuple[str, str, dict[str, Any]]] = [
     ),
     (
         "view",
-        "--over a.h5 --over b.h5 --compare c.h5 --before d.h5 --labels l.json --features f.h5 "
-        "--truth t.h5 --images pics --num 3 --samples 2 -o gallery --overwrite",
+        "--over a.h5 --over b.h5 --compare c.h5 --before d.h5 --search --labels l.json "
+        "--features f.h5 --truth t.h5 --images pics --num 3 --samples 2 -o gallery --overwrite",
         {
             "over": [Path("a.h5"), Path("b.h5")],
             "compare": Path("c.h5"),
             "before": Path("d.h5"),
+            "search": True,
             "labels": Path("l.json"),
             "features": Path("f.h5"),
             "truth": Path("t.h5"),
@@ -676,6 +756,9 @@ NOT_NUMBERS = [
     ("boxes maps.h5 --threshold -0.1", "--threshold must be in [0, 1), got -0.1."),
     ("boxes maps.h5 --rule zhou --threshold .2", "--threshold is not read by --rule zhou, which"),
     ("boxes maps.h5 --fit-per class", "--fit-per is only read with --fit-threshold."),
+    ("boxes maps.h5 --fit-objective voc-ap", "--fit-objective is only read with --fit-threshold."),
+    ("boxes maps.h5 --fit-step .1", "--fit-step is only read with --fit-threshold."),
+    ("boxes maps.h5 --rule zhou --box-score box-mean", "--box-score is not read by --rule zhou,"),
     ("boxes maps.h5 --fit-threshold v.h5 --fit-step 0", "--fit-step must be in [0.001, 0.5], got"),
     ("boxes maps.h5 --connectivity 6", "--connectivity must be 4 or 8, got"),
     ("boxes maps.h5 --limit 0", "--limit must be at least 1, got 0."),
@@ -705,6 +788,8 @@ NOT_NUMBERS = [
     ),
     ("score b.h5 --protocol point --tolerance nan", "--tolerance must be at least 0 pixels, got"),
     ("score b.h5 --protocol point --metric l1", "--metric must be chebyshev or euclidean, got"),
+    ("score b.h5 --protocol point --point-at x", "--point-at must be peak or region, got"),
+    ("score b.h5 --protocol voc-ap --point-at region", "--point-at region has no meaning for voc-"),
     ("score b.h5 --protocol point --confidence x", "--confidence must be map or cls, got"),
     ("score b.h5 --protocol point --misses x", "--misses must be fp or fn, got"),
     ("score b.h5 --protocol point --classes ,", "--classes must be names with commas between"),
@@ -728,6 +813,45 @@ NOT_NUMBERS = [
         "--device must be auto, cpu, cuda, cuda:N or mps, got",
     ),
     ("cam in.h5", "--model is missing."),
+    ("cam in.h5 --model m --cooccurrence nan", "--cooccurrence must be in [0, inf), got nan."),
+    ("cam in.h5 --model m --cooccurrence -1", "--cooccurrence must be in [0, inf), got -1.0."),
+    (
+        "cam in.h5 --model m --cooccurrence w.json",
+        "--cooccurrence must be a number or a file that fit-cooccurrence wrote, got",
+    ),
+    ("beam-search in.h5", "--model is missing."),
+    ("beam-search in.h5 --model m --beam 0", "--beam must be a whole number from 1, all, or all:"),
+    ("beam-search in.h5 --model m --beam all:0", "--beam must be a whole number from 1, all, or"),
+    ("beam-search in.h5 --model m --beam -3", "--beam must be a whole number from 1, all, or all"),
+    ("beam-search in.h5 --model m --beam all --mode recrop", "--beam all: crops of crops have no"),
+    ("beam-search in.h5 --model m --levels 0", "--levels must be in [1, 100], got 0."),
+    ("beam-search in.h5 --model m --children 5", "--children must be 4 or 9, got"),
+    ("beam-search in.h5 --model m --map-size 0", "--map-size must be in [1, 1024], got 0."),
+    ("beam-search in.h5 --model m --classes above:nan", "--classes above:P must be in [0, 1), got"),
+    ("beam-search in.h5 --model m --cooccurrence nan", "--cooccurrence must be in [0, inf), got"),
+    ("fit-cooccurrence maps.h5 --alphas nan", "--alphas must be in [0, inf), got nan."),
+    ("fit-cooccurrence maps.h5 --alphas -1", "--alphas must be in [0, inf), got -1.0."),
+    ("fit-cooccurrence maps.h5 --alphas .1,x", "--alphas must be numbers with commas between, got"),
+    ("fit-cooccurrence maps.h5 --tolerance 3", "--tolerance 3.0 has no meaning for cls-map."),
+    (
+        "fit-cooccurrence maps.h5 --objective point --tolerance nan",
+        "--tolerance must be at least 0 pixels, got nan.",
+    ),
+    (
+        "fit-cooccurrence maps.h5 --objective point --point-at x",
+        "--point-at must be peak or region, got",
+    ),
+    ("propose in.h5 --max-boxes 0", "--max-boxes must be in [1, 1048576], got 0."),
+    ("propose in.h5 --longest-side 3", "--longest-side must be in [16, 8192], got 3."),
+    ("propose in.h5 --seed -1", "--seed must be in [0, "),
+    ("rank-boxes maps.h5", "--boxes is missing. Give the boxes to rank: wsltool propose IMAGES"),
+    ("rank-boxes maps.h5 --boxes b.h5 --threshold nan", "--threshold must be in [0, 1), got nan."),
+    (
+        "rank-boxes maps.h5 --boxes b.h5 --aggregate max --threshold .2",
+        "--threshold 0.2 is only read with --aggregate sum. Leave it out.",
+    ),
+    ("rank-boxes maps.h5 --boxes b.h5 --keep 0", "--keep must be in [1, 1048576], got 0."),
+    ("rank-boxes maps.h5 --boxes b.h5 --nms nan", "--nms must be in [0, 1], got nan."),
     ("train-cls in.h5 --model small_gap --epochs 0", "--epochs must be in [1, 100000000), got 0."),
     ("train-cls in.h5 --model small_gap --iterations 0", "--iterations must be in [1, 10000"),
     ("train-cls in.h5 --model small_gap --accumulate 0", "--accumulate must be in [1, 1048576"),
@@ -754,6 +878,7 @@ NOT_NUMBERS = [
     ("view b.h5 --over x.h5 --compare y.h5", "--over and --compare are both given; expected one"),
     ("view b.h5 --samples -1", "--samples"),
     ("view b.h5 --over x.h5 --before y.h5", "--over and --before are both given; expected one of"),
+    ("view b.h5 --over x.h5 --search", "--over and --search are both given; expected one of them."),
     ("view b.h5 --labels l.json", "--labels has no meaning for b.h5, whose kind is"),
     ("view b.h5 --features f.h5", "--features has no meaning for b.h5, whose kind is"),
     ("inspect in.h5 --layers m", '--layers lists a model and reads no store, got INPUT "in.h5".'),
@@ -839,6 +964,13 @@ def test_a_number_that_cannot_be_is_wrong_usage_in_one_line(
         "merge a.h5 b.h5 --how sum",
         "extract-features maps.h5 --cells some",
         "extract-features maps.h5 --feature-dtype bfloat16",
+        "beam-search in.h5 --model m --mode both",
+        "beam-search in.h5 --model m --children four",
+        "fit-cooccurrence maps.h5 --objective voc-ap",
+        "fit-cooccurrence maps.h5 --shard 0/2",
+        "propose in.h5 --mode slow",
+        "rank-boxes maps.h5 --boxes b.h5 --aggregate median",
+        "rank-boxes maps.h5 --boxes b.h5 --box-score mean",
         "cluster f.h5 --centroid median",
         "cluster f.h5 --limit 3",
         "cluster f.h5 --on-bad skip",

@@ -22,12 +22,13 @@ from wsltool.nets.models import Model
 from wsltool.nets.output_stride import set_output_stride
 from wsltool.nets.plain_network import PlainNetwork
 from wsltool.nets.preprocess import Preprocess
+from wsltool.nets.split import find_split
 
 
 def built(module: nn.Module, size_px: int = 64) -> Model:
     torch.manual_seed(0)
     network = (
-        PlainNetwork(module)
+        PlainNetwork(module, find_split(module, "own", size_px))
         if isinstance(module, AdaptedNetwork)
         else CamNetwork(module, find_closed_form(module, "own"))
     )

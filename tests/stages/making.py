@@ -186,6 +186,7 @@ def write_maps(path, source, images, *, classes="all", dtype=np.float32, **more)
     """Write a maps store over the images of the images store `source`, in its order.
 
     `images` is a dict: id to (extent or None for the whole image, [(class, score, map), …]).
+    ``candidates``, in the same way: id to [(slot, level, score, box), …], in that order.
     """
     truth = arrays(source)
     num = len(images)
@@ -211,6 +212,19 @@ def write_maps(path, source, images, *, classes="all", dtype=np.float32, **more)
             high, wide = np.shape(cells)
             values["map"][row, slot, :high, :wide] = cells
     arrays_more = {name: more.pop(name) for name in ("map_grid", "suppressed") if name in more}
+    if "candidates" in more:
+        arrays_more |= _candidates(images, more.pop("candidates"))
     return write_store(
         path, "maps", values | arrays_more, made_from=[source], classes=classes, **more
     )
+
+
+def _candidates(images, candidates):
+    rows = [one for name in images for one in candidates.get(name, [])]
+    return {
+        "candidate_start": [len(candidates.get(name, [])) for name in images],
+        "candidate": np.array([one[3] for one in rows], np.float64).reshape(-1, 4),
+        "candidate_slot": np.array([one[0] for one in rows], np.int32),
+        "candidate_level": np.array([one[1] for one in rows], np.int16),
+        "candidate_score": np.array([one[2] for one in rows], np.float32),
+    }

@@ -99,7 +99,12 @@ def _losses(path: Path) -> list[float]:
 def _assert_same_training(path: Path, other: Path) -> None:
     assert len(_losses(path)) == 20
     assert _losses(path) == pytest.approx(_losses(other), rel=0, abs=1e-5)
-    one, two = (load_model(str(p)).network.module.state_dict() for p in (path, other))
+    models = [load_model(str(p)) for p in (path, other)]
+    pairs = [model.label_pair_count_KK for model in models]
+    assert pairs[0] is not None
+    assert pairs[1] is not None
+    assert pairs[0].tolist() == pairs[1].tolist(), "counted once, not once a process"
+    one, two = (model.network.module.state_dict() for model in models)
     assert one.keys() == two.keys()
     for name, value in one.items():
         assert torch.allclose(value.float(), two[name].float(), rtol=0, atol=1e-4), name

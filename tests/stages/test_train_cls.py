@@ -101,6 +101,21 @@ def _made(path: Path) -> dict[str, Any]:
     return made
 
 
+def _pairs(path: Path) -> list[list[int]]:
+    """Return what a model file says of labels that occur together."""
+    count_KK = load_model(str(path)).label_pair_count_KK
+    assert count_KK is not None
+    found: list[list[int]] = count_KK.tolist()
+    return found
+
+
+def _pairs_of(images: Path) -> list[list[int]]:
+    with wsltool.open_store(images) as store:
+        present_NK = (store.whole("label") == 1).astype(int)
+    found: list[list[int]] = (present_NK.T @ present_NK).tolist()
+    return found
+
+
 # From labels to a model file
 
 
@@ -118,10 +133,25 @@ def test_the_model_file_holds_what_cam_needs(images: Path, tmp_path: Path) -> No
     assert made["inputs"]["images"]["path"].endswith("train.zarr")
     assert made["compute"]["processes"] == 1
     assert not (tmp_path / "m.safetensors.wip").exists()
+    assert _pairs(path) == _pairs_of(images)
     log = path.with_suffix(".log.jsonl")
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(log.stat().st_mode)
     maps = wsltool.cam(images, model=str(path), output=tmp_path / "maps.zarr", workers=0)
     assert wsltool.verify(maps)["problems"] == []
+
+
+def test_label_pairs_are_those_of_the_images_whatever_is_drawn(
+    images: Path, first: Path, tmp_path: Path
+) -> None:
+    """Balancing shows some images more often; another start brings no pairs of its own."""
+    options: dict[str, Any] = {"augment": "crop,balance", "keep_at": [2], "epochs": 2}
+    path = _train(images, tmp_path / "m.safetensors", model=str(first), **options)
+    assert _pairs(path) == _pairs_of(images)
+    assert _pairs(tmp_path / "m.iter2.safetensors") == _pairs_of(images)
+    part = _train(images, tmp_path / "p.safetensors", limit=9)
+    with wsltool.open_store(images) as store:
+        present_NK = (store.rows("label", 0, 9) == 1).astype(int)
+    assert _pairs(part) == (present_NK.T @ present_NK).tolist()
 
 
 def test_the_log_has_a_line_an_iteration(images: Path, first: Path) -> None:

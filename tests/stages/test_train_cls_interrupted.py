@@ -60,6 +60,13 @@ def _arrays(path: Path) -> dict[str, str]:
     return {n: hashlib.sha256(v.numpy().tobytes()).hexdigest() for n, v in state.items()}
 
 
+def _pairs(path: Path) -> list[list[int]]:
+    count_KK = load_model(str(path)).label_pair_count_KK
+    assert count_KK is not None
+    found: list[list[int]] = count_KK.tolist()
+    return found
+
+
 def _losses(path: Path) -> list[tuple[int, float]]:
     lines = map(json.loads, path.with_suffix(".log.jsonl").read_text().splitlines())
     return [(line["iteration"], line["loss"]) for line in lines]
@@ -89,6 +96,7 @@ def _assert_goes_on(images: Path, output: Path, tmp_path: Path) -> None:
     whole = wsltool.train_cls(images, **QUICK, output=tmp_path / "whole.safetensors")
     assert _arrays(output) == _arrays(whole)
     assert _losses(output) == _losses(whole)
+    assert _pairs(output) == _pairs(whole)
     assert [iteration for iteration, _ in _losses(output)] == list(range(1, 61))
 
 

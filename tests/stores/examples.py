@@ -44,9 +44,15 @@ def _values(name: str, shape: tuple[int, ...], dtype: str, rng: np.random.Genera
     if dtype == "string":
         texts = [TEXTS[n % len(TEXTS)] + (str(n) if n >= len(TEXTS) else "") for n in range(*shape)]
         return string_array(texts)
-    if name == "box":
+    if name in ("box", "candidate"):
         low = rng.uniform(0, 50, (shape[0], 2))
         return np.concatenate([low, low + rng.uniform(1, 50, (shape[0], 2))], axis=1)
+    if name == "candidate_slot":
+        return np.zeros(shape, dtype)
+    if name == "candidate_level":
+        return (1 + np.arange(*shape) // 3).astype(dtype)
+    if name == "candidate_score":
+        return (1 / np.arange(1, 1 + shape[0])).astype(dtype)
     if name == "map_score":
         return -np.sort(-rng.normal(size=shape).astype(dtype), axis=1)
     if name == "pattern_cell":

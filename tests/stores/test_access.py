@@ -58,6 +58,9 @@ def test_rows_of_a_data_set_are_the_rows_of_the_store(
         if "box" in arrays:
             start, stop = arrays["box_start"][row % 5], arrays["box_start"][row % 5 + 1]
             assert same(item["box"], arrays["box"][start:stop])
+        if "candidate" in arrays:
+            start, stop = arrays["candidate_start"][row % 5 : row % 5 + 2]
+            assert same(item["candidate"], arrays["candidate"][start:stop])
     with pytest.raises(IndexError, match="row 5 is not among the 5 rows"):
         data[5]
 

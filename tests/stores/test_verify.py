@@ -45,6 +45,11 @@ def _empty_slot_with_a_score(arrays: dict[str, Array]) -> None:
     arrays["map_class"][1, 1] = -1
 
 
+def _candidates_of_an_empty_slot(arrays: dict[str, Array]) -> None:
+    arrays["map_class"][4, 1], arrays["map_score"][4, 1] = -1, -np.inf
+    arrays["candidate_slot"][-1] = 1
+
+
 BREAKAGES: list[tuple[str, Change, str]] = [
     ("maps", _without("map"), 'array "map" is missing'),
     ("images", _without("label"), 'array "label" is missing'),
@@ -85,6 +90,47 @@ BREAKAGES: list[tuple[str, Change, str]] = [
     ("maps", _set("map_score", (2, 1), 9), '"map_score" rises along the slots in rows 0 to 5'),
     ("maps", _set("map_score", (2, 1), np.nan), '"map_score" must be -inf in empty slots and a '),
     ("maps", _empty_slot_with_a_score, '"map_score" must be -inf in empty slots and a number'),
+    ("maps", _without("candidate_start"), 'array "candidate" has no offsets "candidate_start"'),
+    (
+        "maps",
+        _without("candidate_level"),
+        'array "candidate_level" is missing, but "candidate_start" is there',
+    ),
+    ("images", _without("box_class"), 'array "box_class" is missing, but "box_start" is there'),
+    (
+        "features",
+        _without("pattern_class"),
+        'array "pattern_class" is missing, but "pattern_cell" is there',
+    ),
+    (
+        "maps",
+        _replace("candidate_slot", lambda a: a[1:]),
+        'array "candidate_slot" has 12 along candidate, others 13',
+    ),
+    ("maps", _set("candidate_start", -1, 99), '"candidate_start" ends at 99, the axis candidate'),
+    ("maps", _set("candidate", (4, 1), np.nan), "expected finite x0 < x1 and y0 < y1, image 1"),
+    ("maps", _set("candidate", (4, 2), -9), "expected finite x0 < x1 and y0 < y1, image 1"),
+    ("maps", _set("candidate_level", 4, 0), '"candidate_level" holds 0, expected 1 to 32767'),
+    (
+        "maps",
+        _set("candidate_score", 0, 1.5),
+        '"candidate_score" is 1.5, expected 0 to 1, image 0',
+    ),
+    ("maps", _set("candidate_score", 0, np.nan), '"candidate_score" is nan, expected 0 to 1'),
+    (
+        "maps",
+        _set("candidate_slot", -1, 2),
+        '"candidate_slot" is 2, expected a slot that holds a map, image 4',
+    ),
+    (
+        "maps",
+        _set("candidate_slot", 0, -1),
+        '"candidate_slot" is -1, expected a slot that holds a map, image 0',
+    ),
+    ("maps", _candidates_of_an_empty_slot, '"candidate_slot" is 1, expected a slot that holds a'),
+    ("maps", _set("candidate_slot", 0, 1), '"candidate" must stand by slot, then level, then f'),
+    ("maps", _set("candidate_level", 0, 9), '"candidate" must stand by slot, then level, then f'),
+    ("maps", _set("candidate_score", 2, 0.9), '"candidate" must stand by slot, then level, then f'),
     ("images", _set("label", (0, 0), 7), '"label" holds 7, expected 0, 1 or 255'),
     ("images", _set("image_size", (1, 0), -3), '"image_size" holds -3, expected 0 to '),
     (
@@ -115,6 +161,18 @@ def test_nothing_is_found_in_a_good_store(tmp_path: Path, kind: str) -> None:
     found = verify(write_store(tmp_path / "a.zarr", kind, arrays))
     assert found["problems"] == []
     assert (found["kind"], found["num_images"]) == (kind, 5)
+
+
+@pytest.mark.parametrize("step", [1, 2, 5])
+def test_candidates_are_checked_whatever_the_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    monkeypatch.setattr("wsltool.stores.verify._CANDIDATE_STEP", step)
+    arrays = example_arrays("maps", 5)
+    assert verify(write_store(tmp_path / "good.h5", "maps", arrays))["problems"] == []
+    arrays["candidate_level"][11] = 6  # the first of two of the last image
+    [problem] = verify(write_store(tmp_path / "bad.h5", "maps", arrays))["problems"]
+    assert problem == ('"candidate" must stand by slot, then level, then falling score, image 4')
 
 
 def test_changed_values_are_found_by_the_digest(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from wsltool.cli import (  # noqa: F401, I001  (importing declares, in this order)
     baseline,
+    beam_search,
     boxes,
     cam,
     cluster,
@@ -9,11 +10,14 @@ from wsltool.cli import (  # noqa: F401, I001  (importing declares, in this orde
     effort,
     export,
     extract_features,
+    fit_cooccurrence,
     ingest,
     ingest_results,
     inspect,
     label,
     merge,
+    propose,
+    rank_boxes,
     refine,
     score,
     view,

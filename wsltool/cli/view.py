@@ -24,6 +24,9 @@ def view(
     before: Annotated[
         Path | None, typer.Option(help="Boxes or maps from before: what was mended, or spoilt.")
     ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="How beam-search came to its maps, level by level.")
+    ] = False,
     labels: Annotated[
         Path | None, typer.Option(help="Of clusters: the labels.json to show with them.")
     ] = None,
@@ -36,9 +39,14 @@ def view(
     images: Images = None,
     num: Annotated[
         int | None,
-        typer.Option(help="Cases among the worst, and the best [12]; of clusters: classes [40]."),
+        typer.Option(
+            help="Cases among the worst, and the best [12; --search 4]; of clusters: classes [40]."
+        ),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Cases of each class, or of each cluster.")] = 4,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Cases of each class, or of each cluster [4; --search 1]."),
+    ] = None,
     **common: Any,
 ) -> None:
     """Write a gallery of maps, predicted and true boxes, or of clusters: worst, best, per class.
@@ -52,6 +60,7 @@ def view(
         over=over or [],
         compare=compare,
         before=before,
+        search=search,
         labels=labels,
         features=features,
         truth=truth,

@@ -27,7 +27,14 @@ from wsltool.nets.ten_crops import (
     warp_to_crop,
 )
 
-__all__ = ["CamBatch", "ChooseClasses", "Crops", "run_cams"]
+__all__ = [
+    "CamBatch",
+    "ChooseClasses",
+    "Crops",
+    "choose_classes",
+    "note_not_finite",
+    "run_cams",
+]
 
 Crops = Literal["one", "ten"]
 
@@ -169,11 +176,11 @@ class _Runner:
             logit = torch.stack([act.logit_NK.float() for one in passes for act in one.activations])
             score_NK = self._mean(logit).cpu().numpy()
             error = list(inputs.error)
-            _note_not_finite(error, score_NK)
-            class_NS = _choose(inputs.rows, score_NK, error, choose)
+            note_not_finite(error, score_NK)
+            class_NS = choose_classes(inputs.rows, score_NK, error, choose)
             maps = self._maps(passes, torch.from_numpy(class_NS))
             map_NSHW = maps.map_NSHW.cpu().numpy()
-        _note_not_finite(error, map_NSHW)
+        note_not_finite(error, map_NSHW)
         extent_N4 = part_of(inputs.extent_N4, maps.covered).astype(np.float32)
         bad = np.array([text is not None for text in error], bool)
         score_NK[bad], class_NS[bad], map_NSHW[bad], extent_N4[bad] = -np.inf, -1, 0, 0
@@ -250,14 +257,14 @@ def _mirrored(inside_N4: Tensor) -> Tensor:
     return torch.stack([1 - x1, y0, 1 - x0, y1], 1)
 
 
-def _note_not_finite(error: list[str | None], value: NDArray[np.float32]) -> None:
+def note_not_finite(error: list[str | None], value: NDArray[np.float32]) -> None:
     """Give each row with NaN or infinity an error, unless it has one."""
     fine_N = np.isfinite(value.reshape(len(value), -1)).all(1)
     for row in np.flatnonzero(~fine_N):
         error[row] = error[row] or "the network's output is not finite (NaN or infinity)."
 
 
-def _choose(
+def choose_classes(
     rows: list[int], score_NK: NDArray[np.float32], error: list[str | None], choose: ChooseClasses
 ) -> NDArray[np.int64]:
     """Ask for the classes of the good rows; the others get empty slots."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, cast
 
@@ -191,6 +191,31 @@ class Preprocess:
             framed = image.resize(side, _RESAMPLING[self.interpolation], box)
         input_CHW = np.ascontiguousarray(np.asarray(framed).transpose(2, 0, 1))
         return input_CHW, np.array(extent_xyxy, np.float32)
+
+    def warp_box(
+        self, picture_HWC: NDArray[np.uint8], box_xyxy: Sequence[float]
+    ) -> NDArray[np.uint8]:
+        """Make the network's input from a part of a picture, its proportions given up.
+
+        Parameters
+        ----------
+        picture_HWC
+            (row, column, 3) uint8, RGB.
+        box_xyxy
+            ``x0 y0 x1 y1``, half-open, continuous pixels inside the picture; nothing is rounded.
+
+        Returns
+        -------
+        ndarray
+            (3, size_px, size_px) uint8, not normalised yet.
+        """
+        height_px, width_px = picture_HWC.shape[:2]
+        x0, y0, x1, y1 = (float(side) for side in box_xyxy)
+        inside = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width_px)), min(y1, float(height_px)))
+        side = (self.size_px, self.size_px)
+        image = Image.fromarray(picture_HWC)
+        warped = image.resize(side, _RESAMPLING[self.interpolation], inside)
+        return np.ascontiguousarray(np.asarray(warped).transpose(2, 0, 1))
 
     def normalise(self, batch_NCHW: Tensor) -> Tensor:
         """Return ``(x / 255 − mean) / std`` as float32, for x (num_images, 3, row, column)."""

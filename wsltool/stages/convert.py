@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from wsltool.errors import UsageError
+from wsltool.stages.cooccurrence import inherited_weight
 from wsltool.stages.options import PathLike
 from wsltool.stages.pack import publish
 from wsltool.stages.plan import Job, claim
@@ -110,5 +111,5 @@ def _copy(source: Store, scratch: Path, folder: Path) -> None:
     attributes = {name: v for name, v in source.attributes.items() if name != "wsltool"}
     if "root" in attributes:
         attributes["root"] = rebased(attributes["root"], old, folder)
-    writer.finish(meta, attributes)
+    writer.finish(meta, attributes | inherited_weight(source, folder))
     fsync_tree(scratch)

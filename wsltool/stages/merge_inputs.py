@@ -9,6 +9,7 @@ import numpy as np
 
 from wsltool.errors import ProtocolError, UsageError
 from wsltool.stages.chosen import ClassChoice, parse_choice
+from wsltool.stages.cooccurrence import COMBINED
 from wsltool.stages.model_behind import header_behind
 from wsltool.stages.run import limited
 from wsltool.stores.store import Store
@@ -119,10 +120,17 @@ def link_of(store: Store, wanted: Probability) -> Link:
     Raises
     ------
     ProtocolError
-        It is not recorded, or is a softmax over classes that the store lacks.
+        It is not recorded, or is a softmax over classes that the store lacks; or the scores
+        are combined by co-occurrence.
     """
     if store.attributes.get("score_kind") == "probability":
         return "probability"
+    if store.attributes.get("score_kind") == COMBINED:
+        raise ProtocolError(
+            f"{store.path.name}: its scores are combined by co-occurrence and may be above 1, and "
+            "weighted-max needs probabilities. Make it again without --cooccurrence, or merge with "
+            "--how max or mean."
+        )
     if wanted != "recorded":
         return wanted
     recorded = store.attributes.get("probability")

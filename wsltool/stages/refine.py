@@ -22,6 +22,7 @@ from wsltool.stages.cell_patterns import (
     check_features,
     matched_rows,
 )
+from wsltool.stages.cooccurrence import inherited_weight
 from wsltool.stages.distractors import Judged, Unsure, judged_classes
 from wsltool.stages.model_behind import UsedModel, given_model, model_behind, model_record
 from wsltool.stages.options import (
@@ -262,6 +263,7 @@ class _Refiner:
         """Return the job."""
         names = self.maps.class_names()
         own = {name: value for name, value in self.maps.attributes.items() if name != "wsltool"}
+        own |= inherited_weight(self.maps, (self.settings.output or self.maps.path).parent)
         return row_job(
             self.settings,
             "refine",

@@ -10,6 +10,7 @@ import numpy as np
 
 from wsltool.datasets.textfiles import read_lines
 from wsltool.errors import LineageError, StoreKindError, UsageError
+from wsltool.stages.cooccurrence import inherited_weight
 from wsltool.stages.options import PathLike, RunOptions, Settings, check_range, check_seed
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, rebased, row_job, run, warn_of_strangers
@@ -136,7 +137,7 @@ def _attributes(source: Store, folder: Path) -> dict[str, Any]:
     attributes = {name: v for name, v in source.attributes.items() if name != "wsltool"}
     if "root" in attributes:
         attributes["root"] = rebased(attributes["root"], source.path.parent, folder)
-    return attributes
+    return attributes | inherited_weight(source, folder)
 
 
 def _named(source: Store, ids: PathLike | None, not_in: PathLike | None) -> Array:

@@ -23,6 +23,7 @@ from wsltool.stages.run import open_input
 from wsltool.stages.side_by_side import write_compared, write_over
 from wsltool.stages.view_found import write_found
 from wsltool.stages.view_page import Page
+from wsltool.stages.view_search import check_candidates, write_search
 from wsltool.stores.lineage import (
     find_ancestor,
     fingerprint_file,
@@ -35,7 +36,8 @@ from wsltool.views.selection import NUM_CLASSES
 
 __all__ = ["view"]
 
-_NUM_CASES = 12
+_NUM_CASES, _NUM_SEARCHES = 12, 4
+_SAMPLES, _SEARCH_SAMPLES = 4, 1
 
 
 def view(
@@ -44,12 +46,13 @@ def view(
     over: Sequence[PathLike] = (),
     compare: PathLike | None = None,
     before: PathLike | None = None,
+    search: bool = False,
     labels: PathLike | None = None,
     features: PathLike | None = None,
     truth: PathLike | None = None,
     images: PathLike | None = None,
     num: int | None = None,
-    samples: int = 4,
+    samples: int | None = None,
     output: PathLike | None = None,
     overwrite: bool = False,
     report: Reporter | None = None,
@@ -77,6 +80,9 @@ def view(
     before : path, optional
         Boxes or maps of the same images from before a change, such as `refine`: what was
         wrong and is right now, and the other way round (Kolesnikov and Lampert 2016, figure 7).
+    search : bool
+        Show how `beam_search` came to its maps, level by level (Bency et al. 2016, figures 3
+        and 5). `input`, or the maps behind these boxes, were made with ``keep_candidates``.
     labels : path, optional
         Of clusters: the ``labels.json``, whose words are shown.
     features : path, optional
@@ -88,12 +94,12 @@ def view(
         ``images`` store.
     num : int, optional
         Cases among the worst and the best (the farthest, the middle, the nearest; the mended
-        and the spoilt), 12 by default; of clusters: classes, 40 by default.
-    samples : int
-        Cases of each class, or of each cluster.
+        and the spoilt), 12 by default, 4 with `search`; of clusters: classes, 40 by default.
+    samples : int, optional
+        Cases of each class, or of each cluster; 4 by default, 1 with `search`.
     output : path, optional
         The folder to write, by default INPUT's stem and ``view`` (``over``, ``compare``,
-        ``mended``) beside it.
+        ``mended``, ``search``) beside it.
     overwrite : bool
         Replace a gallery of something else there.
     report : Reporter, optional
@@ -111,6 +117,8 @@ def view(
         nothing reads of such an input.
     StoreKindError
         An input is of another kind.
+    StoreError
+        `search`, and the maps hold no candidates.
     StoreExistsError
         Something else stands at the output's place.
     LineageError
@@ -126,12 +134,11 @@ def view(
         raise UsageError(f"--over must be a sequence of paths, got {over!r}.")
     with ExitStack() as stack:
         store = stack.enter_context(open_store(Path(input)))
-        wish = _Wish(over, compare, before, labels, features, truth)
+        wish = _Wish(over, compare, before, search, labels, features, truth)
         wish.check(store)
         others = wish.open_others(stack)
         folder = Path(output) if output else store.path.with_name(f"{store.path.stem}.{wish.word}")
-        if num is None:
-            num = NUM_CLASSES if store.kind == "clusters" else _NUM_CASES
+        num, samples = wish.amounts(store, num, samples)
         sources = [store, *wish.open_behind(store, stack), *others]
         identity = _identity(sources, labels, wish.word, num, samples)
         page = folder / "index.html"
@@ -157,6 +164,7 @@ class _Wish:
     over: Sequence[PathLike]
     compare: PathLike | None
     before: PathLike | None
+    search: bool
     labels: PathLike | None
     features: PathLike | None
     truth: PathLike | None
@@ -166,11 +174,28 @@ class _Wish:
         """What stands behind INPUT's stem."""
         if self.compare or self.over:
             return "compare" if self.compare else "over"
+        if self.search:
+            return "search"
         return "mended" if self.before else "view"
+
+    def amounts(self, store: Store, num: int | None, samples: int | None) -> tuple[int, int]:
+        """Return how many cases are shown, of extremes and of each class, the defaults filled in.
+
+        A search has a panel for every level, so fewer are shown.
+        """
+        if num is None:
+            num = _NUM_SEARCHES if self.search else _NUM_CASES
+            num = NUM_CLASSES if store.kind == "clusters" else num
+        return num, (_SEARCH_SAMPLES if self.search else _SAMPLES) if samples is None else samples
 
     def check(self, store: Store) -> None:
         """Refuse options that exclude each other or that nothing reads of this store."""
-        given = {"--over": self.over, "--compare": self.compare, "--before": self.before}
+        given: dict[str, Any] = {
+            "--over": self.over,
+            "--compare": self.compare,
+            "--before": self.before,
+            "--search": self.search,
+        }
         pages = [option for option, value in given.items() if value]
         if len(pages) > 1:
             both = " and ".join(pages) if len(pages) < 3 else ", ".join(pages)
@@ -227,7 +252,11 @@ def _write(
         page = write_parts(about, parts)
         about.report.skipped(parts.num_left_out)
         return page
-    maps = _maps_behind(store)
+    maps = (
+        find_ancestor(store, "maps", "wsltool view MAPS --search")
+        if wish.search
+        else _maps_behind(store)
+    )
     if maps is not None:
         stack.enter_context(maps)
     shown = Shown(store, behind, maps, Pictures(behind, images))
@@ -237,6 +266,9 @@ def _write(
         page = write_over(about, shown, [store, *others])
     elif wish.before:
         page = write_mended(about, shown, others[0])
+    elif maps is not None and wish.search:
+        check_candidates(maps)
+        page = write_search(about, shown, maps)
     else:
         page = write_found(about, shown)
     about.report.skipped(shown.num_left_out)

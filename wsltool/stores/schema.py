@@ -57,7 +57,7 @@ class ArraySpec:
 # Every ragged axis, the array of offsets that cuts it into images, by kind.
 RAGGED: dict[str, dict[str, str]] = {
     "images": {"box": "box_start", "mask": "mask_start", "n": "byte_start"},
-    "maps": {},
+    "maps": {"candidate": "candidate_start"},
     "boxes": {"box": "box_start"},
     "masks": {"n": "mask_start"},
     "features": {"cell": "cell_start"},
@@ -116,6 +116,11 @@ KINDS: dict[str, dict[str, ArraySpec]] = {
         "map_grid": _spec("image rowcol", "int32", required=False),
         "class_score": _spec("image class", "float32"),
         "suppressed": _spec("image slot row col", "uint8", required=False),
+        "candidate_start": _spec("image_edge", "int64", required=False),
+        "candidate": _spec("candidate xyxy", "float64", required=False),
+        "candidate_slot": _spec("candidate", "int32", required=False),
+        "candidate_level": _spec("candidate", "int16", required=False),
+        "candidate_score": _spec("candidate", "float32", required=False),
     },
     "boxes": {
         **_IMAGE_ARRAYS,

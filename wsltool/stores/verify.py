@@ -15,7 +15,19 @@ __all__ = ["verify_store"]
 
 _STEP = 1024
 _PATTERN_STEP = 1 << 20
+_CANDIDATE_STEP = 1 << 18
 _LABELS = (0, 1, 255)
+
+# Optional arrays of which all are there, or none.
+_TOGETHER: dict[str, tuple[tuple[str, ...], ...]] = {
+    "images": (
+        ("box_start", "box", "box_class"),
+        ("mask_start", "mask_path", "mask_class"),
+        ("byte_start", "byte"),
+    ),
+    "maps": (tuple(name for name in KINDS["maps"] if name.startswith("candidate")),),
+    "features": (("pattern_cell", "pattern_class"),),
+}
 
 
 def verify_store(store: Store) -> list[str]:
@@ -64,6 +76,11 @@ def _layout(store: Store) -> Iterator[str]:
         on_axis = [n for n, s in KINDS[store.kind].items() if s.dims[0] == axis and n in store]
         if on_axis and offsets not in store and not KINDS[store.kind][offsets].required:
             yield f'array "{on_axis[0]}" has no offsets "{offsets}"'
+    for names in _TOGETHER.get(store.kind, ()):
+        held = [name for name in names if name in store]
+        lacking = [n for n in names if n not in store and n not in RAGGED[store.kind].values()]
+        if held and lacking:
+            yield f'array "{lacking[0]}" is missing, but "{held[0]}" is there'
 
 
 def _array(store: Store, name: str, spec: ArraySpec, sizes: dict[str, int]) -> Iterator[str]:
@@ -109,6 +126,7 @@ def _values(store: Store) -> Iterator[str]:
         ("pattern_class", 0, num_classes - 1),
         ("cluster_class", 0, num_classes - 1),
         ("cluster_size", 1, np.iinfo(np.int64).max),
+        ("candidate_level", 1, np.iinfo(np.int16).max),
     ):
         if name in store:
             yield from _bounds(store, name, low, high)
@@ -203,11 +221,50 @@ def _maps(store: Store) -> Iterator[str]:
                 return
 
 
+def _candidates(store: Store) -> Iterator[str]:
+    """Check boxes, slots, scores and order of the candidates of a search, in bounded memory."""
+    start_N, total = store.whole("candidate_start"), store.shape("candidate")[0]
+    before = np.array([[-1, 0, 0, 0]])  # image, slot, level and falling score of the last one
+    for at in range(0, total, _CANDIDATE_STEP):
+        stop = min(total, at + _CANDIDATE_STEP)
+        box, slot, level, score = (
+            store.rows(name, at, stop)
+            for name in ("candidate", "candidate_slot", "candidate_level", "candidate_score")
+        )
+        image = np.searchsorted(start_N, np.arange(at, stop), side="right") - 1
+        place = np.vstack([before, np.column_stack([image, slot, level, -score])])
+        first = int(image[0])
+        held = store.rows("map_class", first, int(image[-1]) + 1) >= 0
+        good = np.isfinite(box).all(axis=1) & (box[:, 2:] > box[:, :2]).all(axis=1)
+        is_slot = (slot >= 0) & (slot < held.shape[1])
+        is_slot &= held[image - first, np.where(is_slot, slot, 0)]
+        for bad, line in (
+            (~good, '"candidate" is {box}, expected finite x0 < x1 and y0 < y1'),
+            (~((score >= 0) & (score <= 1)), '"candidate_score" is {score}, expected 0 to 1'),
+            (~is_slot, '"candidate_slot" is {slot}, expected a slot that holds a map'),
+            (_falls(place), '"candidate" must stand by slot, then level, then falling score'),
+        ):
+            if bad.any():
+                n = int(bad.argmax())
+                told = line.format(box=box[n].tolist(), score=score[n], slot=slot[n])
+                yield f"{told}, image {image[n]}"
+                return
+        before = place[-1:]
+
+
+def _falls(value_MD: Any) -> Any:
+    """Return which rows but the first stand, column by column, before the one above them."""
+    step = np.diff(value_MD, axis=0)
+    first = (step != 0).argmax(axis=1)  # the column that decides; 0 among equals
+    return step[np.arange(len(step)), first] < 0
+
+
 _CHECKS: dict[str, Callable[[Store], Iterator[str]]] = {
     "label": _labels,
     "image_id": _ids,
     "box": _boxes,
     "map": _maps,
+    "candidate": _candidates,
     "feature": _finite,
     "pattern_cell": _patterns,
     "centroid": _finite,

@@ -1,8 +1,9 @@
 """Write a gallery that sets several maps of the same pictures side by side.
 
 Two layouts: a row for each picture and class with a panel for each map (Oquab et al. 2015,
-figure 1), or a card for each with the maxima of two maps (Kim et al. 2017, figure 4). Files,
-look and safety are those of `wsltool.views.gallery`.
+figure 1) or level of a search (Bency et al. 2016, figure 3), or a card for each with the maxima
+of two maps (Kim et al. 2017, figure 4). Files, look and safety are those of
+`wsltool.views.gallery`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ _BOXES = (
 _CHANGED = (
     '<button data-toggle="boxes" aria-pressed="true"><i class="sign former"></i>before'
     '<i class="sign latter"></i>after<i class="sign true"></i>true <kbd>B</kbd></button>'
+)
+_SEARCHED = (
+    '<button data-toggle="boxes" aria-pressed="true"><i class="sign earlier"></i>earlier'
+    '<i class="sign current"></i>this level<i class="sign predicted"></i>predicted'
+    '<i class="sign true"></i>true <kbd>B</kbd></button>'
 )
 
 
@@ -84,6 +90,7 @@ def write_comparison(
     marks: Pairs = (),
     map_name: str = "score map",
     starts_bare: bool = False,
+    hit_iou_frac: float = 0.0,
     provenance: Pairs = (),
     longest_px: int = 720,
     overwrite: bool = False,
@@ -110,6 +117,8 @@ def write_comparison(
         What the heat over the pictures is.
     starts_bare
         Whether the heat is hidden until somebody asks for it.
+    hit_iou_frac
+        From this IoU on a case without a verdict is marked as a hit.
     provenance
         (name, value) at the end.
     longest_px
@@ -141,14 +150,15 @@ def write_comparison(
             num_cases += 1
         cases_shown = [case for panels in shown.values() for case in panels]
         toggles = _toggles(cases_shown, map_name, "false" if starts_bare else "true")
-        css = ' class="panels"' * any(len(panels) > 1 for panels in shown.values())
-        body = "".join(_section(section, shown) for section in sections)
+        css = "panels" if any(len(panels) > 1 for panels in shown.values()) else ""
+        css += " levels" * any(case.is_search for case in cases_shown)
+        body = "".join(_section(section, shown, hit_iou_frac) for section in sections)
         head = page_head(title, "no-map" if starts_bare else "")
         page = (
             f"{head}<header><div><h1>{escape(title)}</h1>"
             f'<dl class="facts">{pairs_list(facts)}</dl></div></header>'
             f"{_tools(sections, marks, toggles, has_provenance=bool(provenance))}"
-            f"<main{css}>{body}{provenance_footer(provenance)}</main>"
+            f'<main class="{css}">{body}{provenance_footer(provenance)}</main>'
             f"{render_dialog(toggles)}</body></html>\n"
         )
         finish_gallery(draft, page, num_cases, identity())
@@ -157,6 +167,8 @@ def write_comparison(
 
 def _toggles(cases: Sequence[ShownCase], map_name: str, map_is_on: str) -> str:
     heat = _MAP.format(map_is_on, escape(map_name)) * any(case.heat_href for case in cases)
+    if any(case.is_search for case in cases):
+        return heat + _SEARCHED
     if any(case.former_box_B4 is not None for case in cases):
         return heat + _CHANGED
     return heat + _BOXES * any(len(case.true_box_B4) for case in cases)
@@ -176,9 +188,10 @@ def _tools(sections: Sequence[Section], marks: Pairs, toggles: str, *, has_prove
     )
 
 
-def _section(section: Section, shown: dict[int, list[ShownCase]]) -> str:
+def _section(section: Section, shown: dict[int, list[ShownCase]], hit_iou_frac: float) -> str:
     body = "".join(
-        _row(row, f"{section.anchor}-{place}", shown) for place, row in enumerate(section.rows, 1)
+        _row(row, f"{section.anchor}-{place}", shown, hit_iou_frac)
+        for place, row in enumerate(section.rows, 1)
     )
     return (
         f'<section id="{section.anchor}" data-name="{escape(section.name)}">'
@@ -187,9 +200,11 @@ def _section(section: Section, shown: dict[int, list[ShownCase]]) -> str:
     )
 
 
-def _row(row: CaseRow, anchor: str, shown: dict[int, list[ShownCase]]) -> str:
+def _row(row: CaseRow, anchor: str, shown: dict[int, list[ShownCase]], hit_iou_frac: float) -> str:
     cases = [case for number in row.numbers for case in shown.get(number, [])]
-    cards = "".join(render_card(case, f"{anchor}-{n}", 0.0) for n, case in enumerate(cases, 1))
+    cards = "".join(
+        render_card(case, f"{anchor}-{n}", hit_iou_frac) for n, case in enumerate(cases, 1)
+    )
     if not row.title:
         return f'<div class="grid">{cards}</div>' if cards else ""
     head = f'<h3>{escape(row.title)}</h3><div class="count id">{escape(row.detail)}</div>'

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsltool.errors import UsageError
-from wsltool.views.overlay import PeakMark
+from wsltool.views.overlay import PeakMark, SearchMarks
 
 __all__ = ["Bar", "Case", "ClassRow", "ShownCase"]
 
@@ -52,10 +52,14 @@ class Case:
         (H, W) bool at the picture's size: a region to draw as an outline; or None.
     peaks
         Maxima of maps to mark.
+    search
+        A level of a search to draw, or None.
     caption
         What stands first under the picture, in the place of the class.
     verdict
         How it went, in the place of the IoU: ``hit``, ``miss`` or ``none``, and words.
+    told
+        (name, value) for the enlarged view, in the place of class score and true boxes.
     """
 
     image_id: str
@@ -72,8 +76,10 @@ class Case:
     contour_level: float | None = None
     region_HW: NDArray[np.bool_] | None = None
     peaks: tuple[PeakMark, ...] = ()
+    search: SearchMarks | None = None
     caption: str = ""
     verdict: tuple[str, str] | None = None
+    told: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,8 @@ class ShownCase:
     caption: str = ""
     verdict: tuple[str, str] | None = None
     former_box_B4: NDArray[np.float64] | None = None
+    told: tuple[tuple[str, str], ...] = ()
+    is_search: bool = False
 
 
 def check_frac(where: str, value_frac: float | None) -> None:

@@ -21,6 +21,7 @@ from wsltool.errors import StoreExistsError, UsageError
 from wsltool.views.gallery_case import Case, ShownCase
 from wsltool.views.overlay import (
     PeakMark,
+    SearchMarks,
     check_boxes,
     check_heat_size,
     check_picture,
@@ -114,6 +115,7 @@ def write_case(
         contour_level=case.contour_level,
         region_HW=case.region_HW,
         peaks=case.peaks,
+        search=case.search,
         longest_px=longest_px,
     )
     _write_jpeg(draft / hrefs[2], flat)
@@ -125,6 +127,7 @@ def write_case(
         heat_href=None if case.heat_HW is None else hrefs[1],
         overlay_href=hrefs[2],
         marks=outline
+        + _search_marks(case.search)
         + _box_marks(predicted, "predicted" if former is None else "latter")
         + ("" if former is None else _box_marks(former, "former"))
         + _box_marks(true, "true")
@@ -139,6 +142,8 @@ def write_case(
         caption=case.caption,
         verdict=case.verdict,
         former_box_B4=former,
+        told=case.told,
+        is_search=case.search is not None,
     )
 
 
@@ -184,6 +189,27 @@ def _box_marks(box_B4: NDArray[np.float64], css: str) -> str:
         place = f'x="{x0:.2f}" y="{y0:.2f}" width="{x1 - x0:.2f}" height="{y1 - y0:.2f}"'
         rects.append(f'<rect class="dark" {place}/><rect class="lit" {place}/>')
     return f'<g class="{css}">{"".join(rects)}</g>' if rects else ""
+
+
+def _search_marks(search: SearchMarks | None) -> str:
+    """SVG of a level of a search: a path for earlier boxes, for those of the level, for the best.
+
+    Earlier ones are many and lie close, so they have no dark line below.
+    """
+    if search is None:
+        return ""
+    groups = []
+    for css, layers, box_B4 in (
+        ("earlier", ("lit",), search.earlier_B4),
+        ("current", ("dark", "lit"), search.current_B4[1:]),
+        ("current best", ("dark", "lit"), search.current_B4[:1]),
+    ):
+        path = "".join(
+            f"M{x0:.2f} {y0:.2f}H{x1:.2f}V{y1:.2f}H{x0:.2f}Z" for x0, y0, x1, y1 in box_B4
+        )
+        lines = "".join(f'<path class="{layer}" d="{path}"/>' for layer in layers)
+        groups.append(f'<g class="{css}">{lines}</g>' if path else "")
+    return "".join(groups)
 
 
 def _peak_marks(peaks: Sequence[PeakMark]) -> str:

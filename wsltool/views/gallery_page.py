@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from wsltool.views.gallery_case import Bar, ClassRow, ShownCase
 from wsltool.views.gallery_style import SCRIPT, STYLE
 from wsltool.views.overlay import (
+    CURRENT_RGB,
+    EARLIER_RGB,
     FIRST_RGB,
     FORMER_RGB,
     LATTER_RGB,
@@ -132,7 +134,8 @@ def page_head(title: str, body_css: str = "") -> str:
     colours = (
         f":root{{--heat:linear-gradient(90deg,{stops});--true:rgb{TRUE_RGB};"
         f"--predicted:rgb{PREDICTED_RGB};--first:rgb{FIRST_RGB};--other:rgb{OTHER_RGB};"
-        f"--former:rgb{FORMER_RGB};--latter:rgb{LATTER_RGB}}}"
+        f"--former:rgb{FORMER_RGB};--latter:rgb{LATTER_RGB};"
+        f"--earlier:rgb{EARLIER_RGB};--current:rgb{CURRENT_RGB}}}"
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -271,8 +274,7 @@ def provenance_footer(pairs: Pairs) -> str:
     """Return the end of the page: what it was made from."""
     if not pairs:
         return ""
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
-    return f'<footer id="made"><h2>Made by</h2><dl>{rows}</dl></footer>'
+    return f'<footer id="made"><h2>Made by</h2><dl>{_detail_rows(pairs)}</dl></footer>'
 
 
 def _verdict(case: ShownCase, hit_iou_frac: float) -> tuple[str, str]:
@@ -330,6 +332,9 @@ def _frame(case: ShownCase, words: str) -> str:
 
 def _details(case: ShownCase) -> str:
     """All that is known of the case, shown in the enlarged view."""
+    if case.told:
+        pairs = [("image", case.image_id), ("class", case.class_name), *case.told]
+        return f'<dl class="more">{_detail_rows(pairs)}</dl>'
     pairs = [
         ("image", case.image_id),
         ("class", case.class_name + ("" if case.present else " (not in picture)")),
@@ -339,7 +344,7 @@ def _details(case: ShownCase) -> str:
     if case.verdict is None:
         pairs.insert(2, ("IoU", "–" if math.isnan(case.iou) else f"{case.iou:.4f}"))
     pairs += [(f"{which} maximum", f"{x:g}, {y:g}") for x, y, which in case.peaks]
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
+    rows = _detail_rows(pairs)
     if case.former_box_B4 is not None:
         rows += f"<dt>before</dt><dd>{_box_lines(case.former_box_B4)}</dd>"
         rows += f"<dt>after</dt><dd>{_box_lines(case.predicted_box_B4)}</dd>"
@@ -348,6 +353,10 @@ def _details(case: ShownCase) -> str:
     rows += f"<dt>true</dt><dd>{_box_lines(case.true_box_B4)}</dd>"
     rows += f"<dt>note</dt><dd>{escape(case.note)}</dd>" if case.note else ""
     return f'<dl class="more">{rows}</dl>'
+
+
+def _detail_rows(pairs: Pairs) -> str:
+    return "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in pairs)
 
 
 def _box_lines(box_B4: Iterable[Iterable[float]]) -> str:

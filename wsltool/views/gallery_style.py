@@ -54,6 +54,8 @@ kbd{font:600 11px/1 ui-monospace,SFMono-Regular,Menlo,monospace;color:var(--soft
 .sign.predicted{background:#0c0e16;border:3px solid var(--predicted)}
 .sign.latter{background:#0c0e16;border:3px solid var(--latter)}
 .sign.former{background:#0c0e16;border:3px dotted var(--former)}
+.sign.earlier{background:#0c0e16;border:2px solid var(--earlier)}
+.sign.current{background:#0c0e16;border:3px solid var(--current)}
 .sign.true{background:#0c0e16;border:3px dashed var(--true)}
 .sign.contour{background:#7a2d8c;border:2px solid #fff;
  border-radius:8px;outline:1px solid var(--line)}
@@ -78,7 +80,13 @@ section{margin:34px 0 0}
 .former .lit{stroke:var(--former);stroke-width:2.5px;stroke-dasharray:3.5 2}
 .true .lit{stroke:var(--true);stroke-width:2.25px;stroke-dasharray:7 5}
 .true .dark{stroke-dasharray:7 5}
+.earlier .lit{stroke:var(--earlier);stroke-width:1.25px}
+.current .lit{stroke:var(--current);stroke-width:1.75px}.current .dark{stroke-width:3.25px}
+.best .lit{stroke-width:3.5px}.best .dark{stroke-width:6px}
 .stage .dark{stroke-width:6px}.stage .lit{stroke-width:3px}
+.stage .earlier .lit{stroke-width:1.75px}.stage .current .dark{stroke-width:4px}
+.stage .current .lit{stroke-width:2.25px}.stage .best .dark{stroke-width:8px}
+.stage .best .lit{stroke-width:5px}
 .stage .true *{stroke-dasharray:11 7}.stage .former .lit{stroke-dasharray:5 3}
 .peak path{stroke-linecap:round;stroke-width:9px}.peak.other path{stroke-linecap:square;
  stroke-width:7px}
@@ -91,7 +99,7 @@ section{margin:34px 0 0}
 .sign.first{border-radius:50%;background:var(--first)}.sign.other{background:var(--other)}
 .contour path{stroke:#fff;stroke-width:1.1px;opacity:.9}
 .no-map .heat,.no-map .frame .contour,.no-boxes .predicted,.no-boxes .true,
-.no-boxes .former,.no-boxes .latter{visibility:hidden}
+.no-boxes .former,.no-boxes .latter,.no-boxes .earlier,.no-boxes .current{visibility:hidden}
 .bare .heat,.bare svg{visibility:hidden}
 .meter{position:relative;height:4px;background:var(--line)}
 .meter i{position:absolute;inset:0 auto 0 0;background:var(--miss)}
@@ -120,6 +128,7 @@ figcaption{padding:9px 12px 11px;min-width:0}
 .strip .name,.strip .remark,.strip .score{display:none}
 .strip .first{float:right;margin-left:8px}.strip .second{font-size:12px}
 .panels .strip{grid-template-columns:repeat(auto-fit,minmax(min(100%,230px),1fr))}
+.levels .strip{grid-template-columns:repeat(auto-fit,minmax(min(100%,180px),1fr))}
 .panels .strip .name,.panels .strip .score{display:block}.panels .strip .id{display:none}
 .panels .strip .first{float:none;margin:0}.class .count.id{white-space:normal;
  overflow-wrap:anywhere}
@@ -160,7 +169,7 @@ dialog .place{margin-right:auto;color:var(--soft);font-variant-numeric:tabular-n
  footer dl{grid-template-columns:minmax(0,1fr)}footer dd{margin-bottom:6px}
  dialog[open]{grid-template:auto minmax(0,1fr) auto/minmax(0,1fr)}
  .side{border:0;max-height:34dvh}.side figcaption{padding:12px 14px}
- dialog kbd{display:none}
+ dialog kbd{display:none}button{flex-wrap:wrap}
 }
 @media(max-width:760px){.panels .strip{grid-template-columns:repeat(auto-fit,minmax(130px,1fr))}
  .panels .strip .first{flex-wrap:wrap;gap:0 8px;justify-content:space-between}}

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from wsltool.errors import BadImageError, UsageError
 from wsltool.views.overlay_marks import (
     CONTOUR_RGB,
+    CURRENT_RGB,
+    EARLIER_RGB,
     FIRST_RGB,
     FORMER_RGB,
     LATTER_RGB,
@@ -26,11 +28,15 @@ from wsltool.views.overlay_marks import (
     OUTLINE_RGB,
     PREDICTED_RGB,
     TRUE_RGB,
+    SearchMarks,
     draw_box,
     draw_peak,
+    draw_search,
 )
 
 __all__ = [
+    "CURRENT_RGB",
+    "EARLIER_RGB",
     "FIRST_RGB",
     "FORMER_RGB",
     "LATTER_RGB",
@@ -39,6 +45,7 @@ __all__ = [
     "PREDICTED_RGB",
     "TRUE_RGB",
     "PeakMark",
+    "SearchMarks",
     "UnitHeat",
     "check_boxes",
     "check_picture",
@@ -277,6 +284,7 @@ def draw_overlay(
     contour_level: float | None = None,
     region_HW: NDArray[np.bool_] | None = None,
     peaks: Sequence[PeakMark] = (),
+    search: SearchMarks | None = None,
     longest_px: int = 360,
 ) -> UInt8Array:
     """Draw heat, contour, boxes and maxima over a picture.
@@ -299,6 +307,8 @@ def draw_overlay(
         (H, W), at the picture's own size, a region to outline, too; None for none.
     peaks
         Points to mark: a red disc for the first map, an orange square for the other.
+    search
+        A level of a search: earlier boxes blue, those of the level red, the best one thicker.
     longest_px
         The longer side of the result; smaller pictures are enlarged.
 
@@ -331,6 +341,8 @@ def draw_overlay(
         check_heat_size(region_HW, (height_px, width_px))
         _draw_contours(canvas, region_contours(region_HW, size_wh), line_px)
     scale_4 = np.tile(np.array(size_wh) / (width_px, height_px), 2)
+    if search is not None:
+        draw_search(canvas, SearchMarks(*map(check_boxes, search)), scale_4, line_px)
     solid = PREDICTED_RGB if former_box_B4 is None else LATTER_RGB
     for boxes, colour, dash_px in (
         (predicted, solid, 0),
