@@ -306,13 +306,19 @@ def test_merge_does_not_take_them_for_probabilities(
     one = cam(images, output=tmp_path / "a.zarr", cooccurrence=0.1, **options)
     two = cam(images, output=tmp_path / "b.zarr", cooccurrence=0.2, **options)
     plain = cam(images, output=tmp_path / "c.zarr", **options)
+    flipped = cam(images, output=tmp_path / "d.zarr", cooccurrence=0.1, flip=True, **options)
     with pytest.raises(ProtocolError, match="its scores are combined by co-occurrence and may be"):
-        wsltool.merge(one, two, output=tmp_path / "m.zarr")
+        wsltool.merge(one, flipped, output=tmp_path / "m.zarr")
     with pytest.raises(ProtocolError, match=r'score_kind is "logit", "combined" in a\.zarr'):
         wsltool.merge(one, plain, how="max", output=tmp_path / "m.zarr")
-    merged = wsltool.merge(one, two, how="mean", output=tmp_path / "m.zarr")
+    with pytest.raises(
+        ProtocolError, match=r'alpha is "0\.2", "0\.1" in a\.zarr; expected the same'
+    ):
+        wsltool.merge(one, two, how="mean", output=tmp_path / "m.zarr")
+    merged = wsltool.merge(one, flipped, how="mean", output=tmp_path / "m.zarr")
     with open_store(merged) as store:
         assert store.attributes["score_kind"] == "combined"
+        assert store.attributes["cooccurrence"] == {"alpha": 0.1, "fitted_on": None}
 
 
 def test_boxes_take_them_as_their_score(images: Path, model: Path, tmp_path: Path) -> None:

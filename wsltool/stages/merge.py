@@ -20,6 +20,7 @@ from wsltool.localize.merging import (
     merge_maps,
     probability_of,
 )
+from wsltool.stages.cooccurrence import inherited_weight
 from wsltool.stages.map_rows import MapRow, map_rows
 from wsltool.stages.merge_inputs import (
     Link,
@@ -118,7 +119,8 @@ def _job(stores: list[Store], how: str, links: list[Link], settings: Settings) -
         },
         row_bytes=sum(store.row_bytes for store in stores),
         revision=_REVISION,
-        attributes={n: v for n, (v, *more) in shared.items() if v and not more},
+        attributes={n: v for n, (v, *more) in shared.items() if v and not more}
+        | inherited_weight(first, folder),
     )
 
 

@@ -50,8 +50,12 @@ def check_together(stores: list[Store], how: str, limit: int | None) -> None:
                 f"{other.path.name}: has other classes than {first.path.name}. "
                 "Give maps that were made from the same images."
             )
-        for name, option in (("classes", "--classes"), ("score_kind", "--scores")):
-            one, two = (str(store.attributes.get(name, "")) for store in (first, other))
+        for name, option in (
+            ("classes", "--classes"),
+            ("score_kind", "--scores"),
+            ("alpha", "--cooccurrence"),
+        ):
+            one, two = (_said(store, name) for store in (first, other))
             if one != two:
                 raise ProtocolError(
                     f'{other.path.name}: {name} is "{two}", "{one}" in {first.path.name}; '
@@ -62,6 +66,12 @@ def check_together(stores: list[Store], how: str, limit: int | None) -> None:
     num_rows, _ = limited(first, limit)
     for other in stores[1:]:
         _check_rows(first, other, num_rows, is_whole=limit is None)
+
+
+def _said(store: Store, name: str) -> str:
+    """Return what a store's attributes say, for messages; `alpha` is that of co-occurrence."""
+    told = store.attributes.get("cooccurrence") if name == "alpha" else store.attributes
+    return str((told or {}).get(name, ""))
 
 
 def _check_every_map(first: Store) -> None:
