@@ -153,9 +153,7 @@ def beam_search(
             used=used,
             how=how,
             grid=tree.grid,
-            maps=ClassMaps(
-                source, used.model, choice, "probability", map_dtype, settings, rescoring
-            ),
+            maps=ClassMaps(source, used, choice, "probability", map_dtype, settings, rescoring),
             pictures=Pictures(source, None if images is None else Path(images)),
             params={"model": used.name} | params,
             settings=settings,
@@ -211,17 +209,13 @@ class _Searcher:
         num_bytes = 4 * num_numbers
         if self.params["keep_candidates"]:
             num_bytes += _CANDIDATE_BYTES * self.maps.most_slots * self._most_candidates()
-        folder = (self.settings.output or self.source.path).parent
-        inputs = {"model": self.used.record(folder)}
-        if self.maps.rescoring is not None:
-            inputs |= self.maps.rescoring.inputs(folder)
         return row_job(
             self.settings,
             "beam-search",
             "maps",
             self.source,
             params=self.params,
-            inputs=inputs,
+            inputs=self.maps.inputs,
             revision=_REVISION,
             row_bytes=num_bytes,
             attributes=self.maps.attributes,

@@ -145,7 +145,7 @@ def cam(
         maker = _MapMaker(
             source=source,
             used=used,
-            maps=ClassMaps(source, used.model, choice, scores, map_dtype, settings, rescoring),
+            maps=ClassMaps(source, used, choice, scores, map_dtype, settings, rescoring),
             pictures=Pictures(source, None if images is None else Path(images)),
             params={"model": used.name} | params,
             settings=settings,
@@ -203,17 +203,13 @@ class _MapMaker:
         """Return the job."""
         num_rows, num_cols = self._grid()
         num_cells = self.maps.most_slots * num_rows * num_cols
-        folder = (self.settings.output or self.source.path).parent
-        inputs = {"model": self.used.record(folder)}
-        if self.maps.rescoring is not None:
-            inputs |= self.maps.rescoring.inputs(folder)
         return row_job(
             self.settings,
             "cam",
             "maps",
             self.source,
             params=self.params,
-            inputs=inputs,
+            inputs=self.maps.inputs,
             revision=_REVISION,
             row_bytes=4 * (num_cells + len(self.maps.columns)),
             attributes=self.maps.attributes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from wsltool.stages.chosen import ClassChoice
 from wsltool.stages.class_columns import match_classes
 from wsltool.stages.cooccurrence import Rescoring
 from wsltool.stages.half import as_float16
+from wsltool.stages.model_behind import UsedModel
 from wsltool.stages.options import Settings
 from wsltool.stages.run import Block, Rows, Tick, leave_out
 from wsltool.stores.store import Store
@@ -38,7 +40,7 @@ class ClassMaps:
     ----------
     source : Store
         The images.
-    model : Model
+    used : UsedModel
         The classifier.
     choice : ClassChoice
         Of the classes.
@@ -53,12 +55,22 @@ class ClassMaps:
     """
 
     source: Store
-    model: Model
+    used: UsedModel
     choice: ClassChoice
     scores: str
     map_dtype: str
     settings: Settings
     rescoring: Rescoring | None = None
+
+    @property
+    def model(self) -> Model:
+        """The classifier, for the input size and fit wanted."""
+        return self.used.model
+
+    @property
+    def folder(self) -> Path:
+        """Where the store is made."""
+        return (self.settings.output or self.source.path).parent
 
     @functools.cached_property
     def columns(self) -> Array:
@@ -85,7 +97,13 @@ class ClassMaps:
         }
         if self.rescoring is None:
             return said
-        return said | self.rescoring.attributes((self.settings.output or self.source.path).parent)
+        return said | self.rescoring.attributes(self.folder)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the store records beside the images: the model, a file of ``--cooccurrence``."""
+        found = {"model": self.used.record(self.folder)}
+        return found if self.rescoring is None else found | self.rescoring.inputs(self.folder)
 
     def _chances(self, logit_NM: Array) -> Array:
         """Return the probabilities of the images' classes, combined where that is wanted."""
