@@ -224,10 +224,13 @@ class _Searcher:
 
     def _most_candidates(self) -> int:
         """Return how many candidates of a class are kept at most."""
-        rows, cols = self.grid
-        every = rows * (rows + 1) * cols * (cols + 1) // 4
         most = self.how.beam if self.how.counted is None else self.how.counted
-        return self.how.levels * min(every, most or every)
+        if self.how.mode == "grid":
+            rows, cols = self.grid
+            every = rows * (rows + 1) * cols * (cols + 1) // 4
+            most = min(every, most or every)
+        assert most is not None  # crops are never all kept
+        return self.how.levels * most
 
     def compute(self, blocks: list[Block], tick: Tick) -> Iterator[Rows]:
         """Yield the rows of each block; a batch never crosses a block."""
