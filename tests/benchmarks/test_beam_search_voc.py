@@ -233,4 +233,4 @@ def test_beam_search_on_voc(data_dir: Path, work: Path, record: Callable[..., No
                 for other in ("CAM", "CAM, 320 pixels"):
                     table[f"{method} over {other}"] = gains(study, images, method, other)
             (work / f"table{only}.json").write_text(json.dumps(tables, indent=1))
-    record(tables=tables)
+    record(**tables)

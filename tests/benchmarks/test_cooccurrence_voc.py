@@ -60,7 +60,7 @@ def test_cooccurrence_on_voc(data_dir: Path, work: Path, record: Callable[..., N
             output=work / f"pairs.test.{objective}.zarr",
         )
         table[f"chosen for {objective}"] = {
-            name: fit[name] for name in ("alpha", "value", "value_at_0", "curve", "images")
+            name: round(fit[name], 2) for name in ("alpha", "value", "value_at_0")
         }
         for name, how in MEASURED.items():
             for over, classes in (("20 classes", None), ("5 classes", CLASSES)):
