@@ -101,7 +101,9 @@ def test_the_features_are_those_of_the_other_network(
     start = start_network(f"{name}_fc", 3, init="none", size_px=64)
     network = start.network
     assert isinstance(network, PlainNetwork)
-    assert network.split == Split("features", ("features",), "head", grid, num_channels, 64)
+    read = ("dropout", "features", "hidden")
+    wanted = Split("features", ("features",), "head", grid, num_channels, 64, "hidden", read)
+    assert network.split == wanted
     state = to_fc(other.module.state_dict())
     unknown = network.module.load_state_dict(state, strict=False).unexpected_keys
     assert unknown == [n for n in state if n.startswith(f"features.net.{other.head_name}.")]

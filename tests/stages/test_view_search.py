@@ -180,9 +180,8 @@ def test_maps_without_candidates(images, tmp_path):
 def test_boxes_whose_maps_are_unknown(images, tmp_path):
     slots = {"cat/a.png": [(0, 1.0, (0, 0, 10, 10))]}
     path = write_boxes(tmp_path / "b.zarr", images, slots, classes="all")
-    with pytest.raises(
-        LineageError, match=r"^b\.zarr: does not record what maps .* Say where with view --search M"
-    ):
+    line = r"^b\.zarr: does not record what maps .* Say where with wsltool view MAPS --search\.$"
+    with pytest.raises(LineageError, match=line):
         view(path, search=True)
 
 
