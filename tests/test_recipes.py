@@ -51,6 +51,7 @@ PAGES: dict[str, tuple[tuple[str, str], ...]] = {
         (r"--input-size 500", "--input-size 330"),  # .7 of it is still a window
         (r"\.5,\.7,1,1\.4,2,2\.8", ".7,1"),  # 2.8 of it takes a minute
         (r"--class motorbike", "--class car"),
+        (r"wsltool propose", "wsltool propose --longest-side 100"),
     ),
     "two-phase-2017": ((r"--input-size 321", "--input-size 33"),),
     "cam-2016": (
