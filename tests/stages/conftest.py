@@ -48,3 +48,15 @@ def images(folder: Path) -> Path:
     from .colours import colour_images
 
     return colour_images(folder)
+
+
+@pytest.fixture
+def broken(folder: Path, tmp_path: Path) -> Path:
+    """The store of these pictures and of a truncated one, in row 2."""
+    from wsltool.stages.ingest import ingest_folder
+
+    from .making import put_picture
+
+    path = put_picture(folder / "red/t.jpg", (64, 64))
+    path.write_bytes(path.read_bytes()[:-40])
+    return ingest_folder(folder, classes=tmp_path / "classes.txt", output=tmp_path / "b.zarr")

@@ -202,12 +202,6 @@ def test_boxes_of_a_search(images):
 
 
 class TestBadPictures:
-    @pytest.fixture
-    def broken(self, folder, tmp_path):
-        path = put_picture(folder / "red/t.jpg", (64, 64))
-        path.write_bytes(path.read_bytes()[:-40])
-        return ingest_folder(folder, classes=tmp_path / "classes.txt", output=tmp_path / "b.zarr")
-
     def test_stops(self, broken):
         line = r'^b\.zarr row 2 "red/t\.jpg": JPEG is truncated at byte \d+\. Pass --on-bad skip'
         with pytest.raises(BadImageError, match=line):
