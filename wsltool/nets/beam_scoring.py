@@ -22,7 +22,7 @@ from wsltool.nets.models import Model, probability64
 from wsltool.nets.plain_network import PlainNetwork
 from wsltool.nets.sub_grids import StretchedReader, stretched
 
-__all__ = ["Scorer", "Searched", "in_pixels"]
+__all__ = ["Scorer", "Searched", "in_pixels", "pieces"]
 
 _HEADS_PER_CROP = 4
 """Sub-grids go through the head so many times the batch size at once: a crop has four."""
@@ -104,7 +104,7 @@ class Scorer:
         if self.reader is not None:
             self._score(known, partial(self._read, self.reader, known))
         else:
-            for part in _pieces(known, self.batch_size):
+            for part in pieces(known, self.batch_size):
                 self._head(part, torch.stack([one.one.feature_CHW for one in part]))
         for part, input_NCHW in self._crops(new):
             self.num_crops += len(part)
@@ -122,7 +122,7 @@ class Scorer:
 
     def _crops(self, wanted: list[_Crop]) -> Iterator[tuple[list[_Crop], Tensor]]:
         """Yield crops, as the network wants them; the next are cut while it computes."""
-        parts = list(_pieces(wanted, self.batch_size))
+        parts = list(pieces(wanted, self.batch_size))
         ahead = [self.threads.submit(self._cut, one) for part in parts[:1] for one in part]
         for part, after in zip(parts, [*parts[1:], []], strict=False):
             cut, ahead = ahead, [self.threads.submit(self._cut, one) for one in after]
@@ -165,7 +165,7 @@ class Scorer:
             for row, sub_grid in zip(crop.rows, crop.sub_grids, strict=True)
         ]
         self.num_heads += len(asked)
-        for piece in _pieces(asked, _HEADS_PER_CROP * self.batch_size):
+        for piece in pieces(asked, _HEADS_PER_CROP * self.batch_size):
             what = f"the head of {self.model.arch} on {len(piece)} sub-grids"
             with computing(self.device, self.precision), told_in_one_line(what):
                 logit_NK = logits([n for n, *_ in piece], [sub_grid for *_, sub_grid in piece])
@@ -191,7 +191,8 @@ def _crops_of(one: Searched) -> Iterator[_Crop]:
     yield from by_crop.values()
 
 
-def _pieces(items: list[Any], size: int) -> Iterator[list[Any]]:
+def pieces(items: list[Any], size: int) -> Iterator[list[Any]]:
+    """Yield a list in pieces of a size, the last perhaps shorter."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
 

@@ -24,7 +24,7 @@ from wsltool.localize.beam import (
     SearchTree,
     beam_heat,
 )
-from wsltool.nets.beam_scoring import Scorer, Searched, in_pixels
+from wsltool.nets.beam_scoring import Scorer, Searched, in_pixels, pieces
 from wsltool.nets.compute import Precision, fastest_layout
 from wsltool.nets.inference import CamBatch, ChooseClasses, choose_classes, note_not_finite
 from wsltool.nets.map_grid import map_grid
@@ -256,8 +256,7 @@ class _Runner:
     ) -> Iterator[list[Searched]]:
         """Yield pictures that are searched together, so many that memory holds what they need."""
         if self.tree.mode == "grid":
-            size = self.scorer.most_together or max(1, len(searched))
-            yield from (searched[at : at + size] for at in range(0, len(searched), size))
+            yield from pieces(searched, self.scorer.most_together or max(1, len(searched)))
             return
         group: list[Searched] = []
         num_pixels = 0

@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from wsltool.errors import UsageError
+from wsltool.localize.beam import Children, Mode
 from wsltool.stages.chosen import parse_choice
-from wsltool.stages.class_maps import ClassMaps
+from wsltool.stages.class_maps import ClassMaps, MapDtype
 from wsltool.stages.cooccurrence import Rescoring, read_weight
-from wsltool.stages.model_behind import UsedModel, given_model
+from wsltool.stages.model_behind import given_model
 from wsltool.stages.options import (
     PathLike,
     Settings,
@@ -29,7 +30,6 @@ from wsltool.stages.pictures import Pictures
 from wsltool.stages.pictures_behind import good_batches
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
-from wsltool.stores.store import Store
 
 if TYPE_CHECKING:
     from wsltool.nets.beam_search import BeamSettings, SearchBatch
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["beam_search"]
 
 Array = np.ndarray[Any, Any]
-
-Mode = Literal["recrop", "grid"]
-MapDtype = Literal["float32", "float16"]
 
 _REVISION = 1
 _MOST_LEVELS = 100
@@ -56,7 +53,7 @@ def beam_search(
     mode: Mode = "grid",
     beam: int | str = 8,
     levels: int = 10,
-    children: Literal[4, 9] = 4,
+    children: Children = 4,
     map_size: int = 56,
     map_dtype: MapDtype = "float32",
     keep_candidates: bool = False,
@@ -149,14 +146,11 @@ def beam_search(
         if rescoring is not None:
             params |= rescoring.params()
         searcher = _Searcher(
-            source=source,
-            used=used,
             how=how,
             grid=tree.grid,
             maps=ClassMaps(source, used, choice, "probability", map_dtype, settings, rescoring),
             pictures=Pictures(source, None if images is None else Path(images)),
             params={"model": used.name} | params,
-            settings=settings,
             torch_options=torch_options,
         )
         return run(searcher.job(), searcher.compute, settings)
@@ -165,7 +159,7 @@ def beam_search(
 def _check_options(params: dict[str, Any]) -> None:
     check_choice("--mode", params["mode"], Mode)
     check_range("--levels", params["levels"], 1, _MOST_LEVELS, open_high=False, whole=True)
-    check_choice("--children", params["children"], Literal[4, 9])
+    check_choice("--children", params["children"], Children)
     check_range("--map-size", params["map_size"], 1, _MOST_CELLS, open_high=False, whole=True)
     check_choice("--map-dtype", params["map_dtype"], MapDtype)
     if not isinstance(params["keep_candidates"], bool):
@@ -193,14 +187,11 @@ def _beam(text: str, mode: str) -> tuple[int | None, int | None]:
 class _Searcher:
     """What all blocks of one run share."""
 
-    source: Store
-    used: UsedModel
     how: BeamSettings
     grid: tuple[int, int]
     maps: ClassMaps
     pictures: Pictures
     params: dict[str, Any]
-    settings: Settings
     torch_options: TorchSettings
 
     def job(self) -> Job:
@@ -210,10 +201,10 @@ class _Searcher:
         if self.params["keep_candidates"]:
             num_bytes += _CANDIDATE_BYTES * self.maps.most_slots * self._most_candidates()
         return row_job(
-            self.settings,
+            self.maps.settings,
             "beam-search",
             "maps",
-            self.source,
+            self.maps.source,
             params=self.params,
             inputs=self.maps.inputs,
             revision=_REVISION,
@@ -238,9 +229,9 @@ class _Searcher:
 
         size = self.torch_options.batch_size
         found = run_beam_search(
-            self.used.model,
+            self.maps.model,
             self.pictures,
-            [batch for block in blocks for batch in good_batches(self.source, block, size)],
+            [batch for block in blocks for batch in good_batches(self.maps.source, block, size)],
             self.maps.choose,
             settings=self.how,
             device=self.torch_options.device,

@@ -6,15 +6,15 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 
 from wsltool.errors import UsageError
 from wsltool.stages.chosen import parse_choice
-from wsltool.stages.class_maps import ClassMaps
+from wsltool.stages.class_maps import ClassMaps, MapDtype
 from wsltool.stages.cooccurrence import Rescoring, read_weight
-from wsltool.stages.model_behind import UsedModel, given_model
+from wsltool.stages.model_behind import given_model
 from wsltool.stages.options import (
     PathLike,
     Settings,
@@ -28,10 +28,6 @@ from wsltool.stages.pictures import Pictures
 from wsltool.stages.pictures_behind import good_batches
 from wsltool.stages.plan import Job
 from wsltool.stages.run import Block, Rows, Tick, open_input, row_job, run
-from wsltool.stores.store import Store
-
-if TYPE_CHECKING:
-    from wsltool.nets.models import Model
 
 __all__ = ["cam"]
 
@@ -39,7 +35,6 @@ Array = np.ndarray[Any, Any]
 
 Fit = Literal["warp", "crop", "letterbox"]
 ScoreKind = Literal["logit", "probability"]
-MapDtype = Literal["float32", "float16"]
 Crops = Literal["one", "ten"]
 
 _REVISION = 2
@@ -143,12 +138,9 @@ def cam(
         if rescoring is not None:
             params |= rescoring.params()
         maker = _MapMaker(
-            source=source,
-            used=used,
             maps=ClassMaps(source, used, choice, scores, map_dtype, settings, rescoring),
             pictures=Pictures(source, None if images is None else Path(images)),
             params={"model": used.name} | params,
-            settings=settings,
             torch_options=torch_options,
         )
         return run(maker.job(), maker.compute, settings)
@@ -186,28 +178,20 @@ def _check_options(params: dict[str, Any], input_size: int | None, fit: str | No
 class _MapMaker:
     """What all blocks of one run share."""
 
-    source: Store
-    used: UsedModel
     maps: ClassMaps
     pictures: Pictures
     params: dict[str, Any]
-    settings: Settings
     torch_options: TorchSettings
-
-    @property
-    def model(self) -> Model:
-        """The model, for the input size and fit wanted."""
-        return self.used.model
 
     def job(self) -> Job:
         """Return the job."""
         num_rows, num_cols = self._grid()
         num_cells = self.maps.most_slots * num_rows * num_cols
         return row_job(
-            self.settings,
+            self.maps.settings,
             "cam",
             "maps",
-            self.source,
+            self.maps.source,
             params=self.params,
             inputs=self.maps.inputs,
             revision=_REVISION,
@@ -223,22 +207,22 @@ class _MapMaker:
 
         scales = self._used_scales()
         scales = sorted({min(scales), max(scales)})
-        finest = [map_grid(self.model, scale) for scale in scales][-1]
+        finest = [map_grid(self.maps.model, scale) for scale in scales][-1]
         if self.params["crops"] == "one":
             return finest
-        check_ten_crops(self.model)
-        return merged_grid(self.model.preprocess.size_px)
+        check_ten_crops(self.maps.model)
+        return merged_grid(self.maps.model.preprocess.size_px)
 
     def _used_scales(self) -> list[float]:
         """Return the scales at which the network has a cell; tell of those that are left out."""
         from wsltool.nets.map_grid import usable_scales
 
-        used = usable_scales(self.model, self.params["scales"])
+        used = usable_scales(self.maps.model, self.params["scales"])
         left_out = [f"{scale:g}" for scale in self.params["scales"] if scale not in used]
         if left_out:
-            self.settings.report.warn(
+            self.maps.settings.report.warn(
                 f"--scales {', '.join(left_out)}: the input is smaller than the window of "
-                f"{self.model.arch}. Left out."
+                f"{self.maps.model.arch}. Left out."
             )
         return used
 
@@ -248,9 +232,9 @@ class _MapMaker:
 
         size = self.torch_options.batch_size
         found = run_cams(
-            self.model,
+            self.maps.model,
             self.pictures,
-            [batch for block in blocks for batch in good_batches(self.source, block, size)],
+            [batch for block in blocks for batch in good_batches(self.maps.source, block, size)],
             self.maps.choose,
             scales=self.params["scales"],
             flip=self.params["flip"],

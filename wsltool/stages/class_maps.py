@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from wsltool.nets.inference import CamBatch
     from wsltool.nets.models import Model
 
-__all__ = ["ClassMaps"]
+__all__ = ["ClassMaps", "MapDtype"]
 
 Array = np.ndarray[Any, Any]
 Batch = TypeVar("Batch", bound="CamBatch")
+
+MapDtype = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class ClassMaps:
     used: UsedModel
     choice: ClassChoice
     scores: str
-    map_dtype: str
+    map_dtype: MapDtype
     settings: Settings
     rescoring: Rescoring | None = None
 
@@ -77,7 +79,7 @@ class ClassMaps:
         """Column of each class of the images in the model's output, int64 (K,)."""
         return match_classes(self.model, self.source)
 
-    @property
+    @functools.cached_property
     def most_slots(self) -> int:
         """Slots of the image that has most."""
         return self.choice.most_slots(self.source, len(self.columns))
@@ -115,14 +117,15 @@ class ClassMaps:
         if not len(rows):
             return np.full((0, self.least_slots), -1, np.int64)
         score_NK = logit_NK[:, self.columns]
-        keys = [-score_NK]  # the last counts first
+        keys, chosen_NK = [-score_NK], np.zeros(score_NK.shape, bool)  # the last key counts first
+        if self.rescoring is not None or self.choice.above is not None:
+            chance_NK = self._chances(logit_NK)
         if self.rescoring is not None:
-            keys.append(-self._chances(logit_NK))
-        chosen_NK = np.zeros(score_NK.shape, bool)
+            keys.append(-chance_NK)
         if self.choice.present:
             chosen_NK |= self.source.gather(np.array(rows), ["label"])["label"] == 1
         if self.choice.above is not None:
-            chosen_NK |= self._chances(logit_NK) > self.choice.above
+            chosen_NK |= chance_NK > self.choice.above
         order_NK = np.lexsort(keys, axis=1)
         top = min(self.choice.top, score_NK.shape[1])
         np.put_along_axis(chosen_NK, order_NK[:, :top], True, axis=1)
